@@ -12,8 +12,7 @@ from typing import Any, Unpack
 
 from broadcaster import BroadcastBackend, Event
 
-from kps.io_asyncio.feed import Feed
-from kps.io_common.client_options import ClientOptions
+from kps.io_asyncio.feed import Feed, FeedOptions
 from kps.protocol.dialect.address import DEFAULT_ADDRESS
 
 __all__ = ["KpsBackend"]
@@ -28,7 +27,7 @@ class KpsBackend(BroadcastBackend):
 
     Args:
         address: ``host:port``, or a ``ws://`` or ``wss://`` URL.
-        timeout: Seconds in which the server must be reached at the start.
+        timeout: Seconds in which the server must be reached at the start; by default 10.
         prefix: What the topic of a channel begins with.
         options: As of a :class:`kps.Client`: ``token``, ``offline_queue``, ``limits`` …, but not
             ``on_close``. With an ``id``, each process needs another one.
@@ -36,16 +35,8 @@ class KpsBackend(BroadcastBackend):
     Raises :class:`kps.InvalidArgument` for invalid options.
     """
 
-    def __init__(
-        self,
-        address: str = DEFAULT_ADDRESS,
-        *,
-        timeout: float = 10.0,
-        prefix: str = "",
-        **options: Unpack[ClientOptions],
-    ) -> None:
-        self._feed = Feed(address, timeout, **options)
-        self._prefix = prefix
+    def __init__(self, address: str = DEFAULT_ADDRESS, **options: Unpack[FeedOptions]) -> None:
+        self._feed = Feed(address, **options)
 
     async def connect(self) -> None:
         """Connect. Raises :class:`kps.NotConnected` when the server is not reached in time.
@@ -60,17 +51,16 @@ class KpsBackend(BroadcastBackend):
 
     async def subscribe(self, group: str) -> None:
         """Subscribe to a channel. Raises :class:`kps.ServerError` when the server refuses it."""
-        await self._feed.subscribe(self._prefix + group)
+        await self._feed.subscribe(group)
 
     async def unsubscribe(self, group: str) -> None:
         """End the subscription to a channel."""
-        await self._feed.unsubscribe(self._prefix + group)
+        await self._feed.unsubscribe(group)
 
     async def publish(self, channel: str, message: Any) -> None:
         """Publish JSON to a channel. Raises as ``publish`` of a :class:`kps.Client`."""
-        await self._feed.client.publish(self._prefix + channel, message)
+        await self._feed.publish(channel, message)
 
     async def next_published(self) -> Event:
         """Return the next message. Raises why the client has ended, when it has for good."""
-        message = await self._feed.next()
-        return Event(message.topic.removeprefix(self._prefix), message.data)
+        return Event(*await self._feed.next())

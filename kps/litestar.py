@@ -16,9 +16,8 @@ from typing import Any, Unpack
 from litestar.channels.backends.base import ChannelsBackend
 
 from kps.errors import InvalidArgument, InvalidState, KPSError, ServerError
-from kps.io_asyncio.feed import Feed
+from kps.io_asyncio.feed import Feed, FeedOptions
 from kps.io_asyncio.log import write
-from kps.io_common.client_options import ClientOptions
 from kps.protocol.dialect.address import DEFAULT_ADDRESS
 from kps.protocol.dialect.binary import pack_bytes, unpack_bytes
 from kps.protocol.dialect.envelope import InvalidMessage, compose, load
@@ -40,7 +39,8 @@ class KpsChannelsBackend(ChannelsBackend):
 
     Args:
         address: ``host:port``, or a ``ws://`` or ``wss://`` URL.
-        timeout: Seconds in which the server must be reached at the start of the application.
+        timeout: Seconds in which the server must be reached at the start of the application; by
+            default 10.
         prefix: What the topic of a channel begins with. With ``arbitrary_channels_allowed`` it
             keeps the users of the application from all other topics.
         as_json: Whether payloads are JSON values, which other clients of the bus get as such. By
@@ -55,14 +55,11 @@ class KpsChannelsBackend(ChannelsBackend):
         self,
         address: str = DEFAULT_ADDRESS,
         *,
-        timeout: float = 10.0,
-        prefix: str = "",
         as_json: bool = False,
-        **options: Unpack[ClientOptions],
+        **options: Unpack[FeedOptions],
     ) -> None:
         options.setdefault("offline_queue", 1000)
-        self._feed = Feed(address, timeout, **options)
-        self._prefix = prefix
+        self._feed = Feed(address, **options)
         self._as_json = check_switch("as_json", as_json)
         self.dropped = 0
         """Publications that were dropped, one for each channel."""
@@ -83,10 +80,9 @@ class KpsChannelsBackend(ChannelsBackend):
 
         Raises :class:`kps.InvalidState` before the start and after the end, and nothing else.
         """
-        client = self._feed.client
         for channel in channels:
             try:
-                await client.publish(self._prefix + channel, self._payload(data))
+                await self._feed.publish(channel, self._payload(data))
             except InvalidState:
                 raise
             except KPSError as error:
@@ -101,16 +97,15 @@ class KpsChannelsBackend(ChannelsBackend):
 
     async def subscribe(self, channels: Iterable[str]) -> None:
         """Subscribe to channels. Raises :class:`kps.ServerError` when the server refuses one."""
-        topics = [self._prefix + channel for channel in channels]
-        outcomes = await asyncio.gather(*map(self._feed.subscribe, topics), return_exceptions=True)
-        for outcome in outcomes:
+        subscribing = map(self._feed.subscribe, channels)
+        for outcome in await asyncio.gather(*subscribing, return_exceptions=True):
             if outcome is not None:
                 raise outcome
 
     async def unsubscribe(self, channels: Iterable[str]) -> None:
         """End the subscriptions to channels."""
         for channel in channels:
-            await self._feed.unsubscribe(self._prefix + channel)
+            await self._feed.unsubscribe(channel)
 
     async def stream_events(self) -> AsyncGenerator[tuple[str, bytes], None]:
         """Iterate over what comes, as pairs of channel and data.
@@ -118,8 +113,8 @@ class KpsChannelsBackend(ChannelsBackend):
         Raises why the client has ended, when it has for good.
         """
         while True:
-            message = await self._feed.next()
-            yield message.topic.removeprefix(self._prefix), self._data(message.data)
+            channel, payload = await self._feed.next()
+            yield channel, self._data(payload)
 
     async def get_history(self, channel: str, limit: int | None = None) -> list[bytes]:
         """Return what the server keeps of a channel: the latest ``limit``, or all, oldest first.
@@ -128,7 +123,8 @@ class KpsChannelsBackend(ChannelsBackend):
         :class:`kps.Client`.
         """
         try:
-            past = await self._feed.client.history(self._prefix + channel, limit=limit or LARGEST)
+            topic = self._feed.topic_of(channel)
+            past = await self._feed.client.history(topic, limit=limit or LARGEST)
         except ServerError as error:
             if error.code != "no_history":
                 raise

@@ -1,4 +1,7 @@
-"""The messages of many topics, one by one, over one client: what other libraries ask for."""
+"""The messages of many channels, one by one, over one client: what other libraries ask for.
+
+A channel is what such a library calls a topic.
+"""
 
 import asyncio
 from typing import Any, Unpack
@@ -8,14 +11,21 @@ from kps.io_asyncio.client import Client
 from kps.io_asyncio.subscription import Subscription
 from kps.io_common.client_options import ClientOptions
 from kps.protocol.bus.message import Message
-from kps.protocol.limits import check_seconds
+from kps.protocol.limits import check_seconds, shown
 
 _READY = 100
 """Messages that wait for the reader of a feed. All others wait in the mailboxes of its topics."""
 
 
+class FeedOptions(ClientOptions, total=False):
+    """The keyword arguments of a :class:`Feed`: its own, and those of a client."""
+
+    timeout: float
+    prefix: str
+
+
 class Feed:
-    """A client whose messages of all topics come one after the other. It can start again.
+    """A client whose messages of all channels come one after the other. It can start again.
 
     A mailbox for each topic holds what the reader has not taken. While they are full enough, the
     client does not read; what they then do with more is ``mailbox_overflow`` of the limits.
@@ -23,16 +33,27 @@ class Feed:
     Args:
         address: As of a :class:`kps.Client`.
         timeout: Seconds for the first connection.
+        prefix: What the topic of a channel begins with; the name of the channel follows.
         options: As of a :class:`kps.Client`, but for ``on_close``.
 
     Raises :class:`kps.InvalidArgument`.
     """
 
-    def __init__(self, address: str, timeout: float, **options: Unpack[ClientOptions]) -> None:
+    def __init__(
+        self,
+        address: str,
+        *,
+        timeout: float = 10.0,
+        prefix: str = "",
+        **options: Unpack[ClientOptions],
+    ) -> None:
         if options.get("on_close") is not None:
             raise InvalidArgument("this client has no on_close: who reads its messages is told")
         self._address = address
         self._timeout = check_seconds("timeout", timeout)
+        if not isinstance(prefix, str):
+            raise InvalidArgument(f"prefix is a text, not {shown(prefix)}")
+        self._prefix = prefix
         self._options = options
         Client(address, **options)  # which checks them
         self._client: Client | None = None
@@ -82,12 +103,20 @@ class Feed:
         if client is not None:
             await client.close()
 
-    async def subscribe(self, topic: str) -> None:
-        """Take a topic in. Without a connection the next one will have it.
+    def topic_of(self, channel: str) -> str:
+        """Return the topic of a channel."""
+        return self._prefix + channel
+
+    async def publish(self, channel: str, payload: Any) -> None:
+        """Publish to a channel. Raises as ``client``, and as ``publish`` of a client."""
+        await self.client.publish(self.topic_of(channel), payload)
+
+    async def subscribe(self, channel: str) -> None:
+        """Take a channel in. Without a connection the next one will have it.
 
         Raises as awaiting a subscription of a :class:`kps.Client`; then it is not taken in.
         """
-        client = self.client
+        client, topic = self.client, self.topic_of(channel)
         if topic in self._subscriptions:
             return
         subscription = client.subscribe(topic, self._take)
@@ -99,14 +128,14 @@ class Feed:
                 del self._subscriptions[topic]
             raise
 
-    async def unsubscribe(self, topic: str) -> None:
-        """Leave a topic out, if it was taken in: none of its messages comes any more."""
-        subscription = self._subscriptions.pop(topic, None)
+    async def unsubscribe(self, channel: str) -> None:
+        """Leave a channel out, if it was taken in: none of its messages comes any more."""
+        subscription = self._subscriptions.pop(self.topic_of(channel), None)
         if subscription is not None and self._client is not None:
             await subscription.unsubscribe()
 
-    async def next(self) -> Message[Any]:
-        """Return the next message. Cancelling the wait loses none.
+    async def next(self) -> tuple[str, Any]:
+        """Return the next message, as its channel and payload. Cancelling the wait loses none.
 
         When the client has ended it raises why, :class:`kps.ClientClosed` if the program closed it.
         """
@@ -121,7 +150,7 @@ class Feed:
                 raise ClientClosed("the client was closed")
             self._room.release()
             if message.topic in self._subscriptions:
-                return message
+                return message.topic.removeprefix(self._prefix), message.data
 
     async def _take(self, message: Message[Any]) -> None:
         await self._room.acquire()

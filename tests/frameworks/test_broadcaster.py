@@ -100,6 +100,12 @@ def test_errors_are_clear() -> None:
     run(test, permissions=kps.Permissions(subscribe=("open/**",), publish=("**",)))
 
 
+@pytest.mark.parametrize("options", [{"timeout": 0}, {"prefix": None}, {"unknown": 1}])
+def test_options_are_checked(options: dict[str, Any]) -> None:
+    with pytest.raises(kps.InvalidArgument):
+        KpsBackend("localhost", **options)
+
+
 def test_a_server_that_is_not_there_is_told_in_time() -> None:
     async def main() -> None:
         async with kps.Server("127.0.0.1:0") as server:

@@ -272,7 +272,14 @@ def test_a_reader_that_is_too_slow_loses_by_the_policy_of_the_limits() -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"timeout": 0}, {"as_json": 1}, {"on_close": print}, {"reconnect": 0}, {"unknown": 1}],
+    [
+        {"timeout": 0},
+        {"prefix": None},
+        {"as_json": 1},
+        {"on_close": print},
+        {"reconnect": 0},
+        {"unknown": 1},
+    ],
 )
 def test_options_are_checked(options: dict[str, Any]) -> None:
     with pytest.raises(kps.InvalidArgument):
