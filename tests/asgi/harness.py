@@ -4,7 +4,7 @@ import asyncio
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,19 @@ def program(*arguments: str, says: str, **environment: str) -> Iterator[str]:
     finally:
         process.terminate()
         process.communicate(timeout=PATIENCE)
+
+
+async def until(holds: Callable[[], object]) -> None:
+    """Wait for something that no event announces."""
+    async with asyncio.timeout(PATIENCE):
+        while not holds():
+            await asyncio.sleep(0.01)
+
+
+async def turns() -> None:
+    """Let the event loop do all that it can do now."""
+    for _ in range(20):
+        await asyncio.sleep(0)
 
 
 class Caller:

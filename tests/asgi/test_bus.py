@@ -11,7 +11,7 @@ import pytest
 import kps
 from kps.asgi import Bus, Known, Receive, Scope, Send
 from kps.io_common.other_processes import sign_of_others
-from tests.asgi.harness import Caller
+from tests.asgi.harness import Caller, turns, until
 
 RESPONSES: dict[str, object] = {"websocket.http.response": {}}
 
@@ -202,8 +202,7 @@ def test_it_starts_again_on_another_loop() -> None:
         async with bus.lifespan():
             alice = await Caller(bus).connected("alice")
             alice.say(action="direct_message", to=bus.id, data="hello")
-            while not came:
-                await asyncio.sleep(0.01)
+            await until(lambda: came)
             alice.task.cancel()
 
     async def without_an_end() -> None:
@@ -336,7 +335,7 @@ def test_a_slow_client_gets_what_the_policy_leaves_it() -> None:
         assert (await alice.hear())["data"] == -1  # the server of the application has taken it
         for number in range(100):
             await bus.publish("t", number)
-        await asyncio.sleep(0)
+        await turns()
         assert alice.sent.empty()
         alice.room.set()
         assert [(await alice.hear())["data"] for _ in range(10)] == list(range(90, 100))
@@ -449,7 +448,7 @@ def test_a_client_that_takes_nothing_is_gone_in_time() -> None:
         alice.room.clear()
         while not alice.task.done():
             await bus.publish("t", 1)
-            await asyncio.sleep(0.01)
+            await asyncio.wait({alice.task}, timeout=0.01)
         assert [client.id for client in bus.clients()] == ["idle"]  # silence means nothing
         await idle.end()
         await bus.stop()
@@ -470,8 +469,7 @@ def test_a_client_is_not_heard_while_a_hook_decides() -> None:
         alice.say(action="subscribe", topic="t")
         for number in range(100):
             alice.say(action="publish", topic="t", data=number)
-        for _ in range(20):
-            await asyncio.sleep(0)
+        await turns()
         assert alice.waiting > 90
         assert alice.sent.empty()
         allowed.set()
@@ -488,16 +486,26 @@ def test_a_client_is_not_heard_while_a_hook_decides() -> None:
 
 
 def test_a_client_that_leaves_while_a_hook_decides() -> None:
-    bus = Bus(on_upgrade=lambda request: ends.wait(30))
-    ends = threading.Event()
+    is_asked, has_ended = asyncio.Event(), asyncio.Event()
+
+    async def on_upgrade(request: kps.HttpRequest) -> bool:
+        is_asked.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            has_ended.set()
+        return True
+
+    bus = Bus(on_upgrade=on_upgrade)
 
     async def test() -> None:
         alice = Caller(bus)
         alice.give("websocket.connect")
-        await asyncio.sleep(0.05)
+        await is_asked.wait()
         await alice.end()
-        ends.set()
-        assert bus.clients() == []
+        await has_ended.wait()
+        assert bus._hub.connections == {}
+        assert alice.sent.empty()
         await bus.stop()
 
     run(test)

@@ -3,14 +3,14 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 import kps
 from kps.asgi import Bus
-from tests.asgi.harness import PATIENCE, Caller, served
+from tests.asgi.harness import PATIENCE, Caller, served, turns, until
 from tests.asgi.test_bus import run
 from tests.event_source import Event, EventReader
 
@@ -45,12 +45,6 @@ async def running(**options: Any) -> AsyncIterator[Bus]:
         yield bus
 
 
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not holds():
-            await asyncio.sleep(0.01)
-
-
 def test_a_publication_in_parts() -> None:
     async def test() -> None:
         async with running() as bus:
@@ -68,9 +62,10 @@ def test_a_publication_in_parts() -> None:
 
 def test_a_body_waits_for_the_verdict_of_a_hook() -> None:
     async def test() -> None:
-        verdict = asyncio.Event()
+        is_asked, verdict = asyncio.Event(), asyncio.Event()
 
         async def identify(scope: Any) -> str:
+            is_asked.set()
             await verdict.wait()
             return "ann"
 
@@ -79,7 +74,8 @@ def test_a_body_waits_for_the_verdict_of_a_hook() -> None:
             await bus.subscribe("news", lambda message: senders.append(message.sender))
             caller = call(bus, "POST", "/publish", "topic=news&receipt=1")
             caller.give("http.request", body=b"1")
-            await asyncio.sleep(0.01)
+            await is_asked.wait()
+            await turns()
             assert caller.waiting == 1
             verdict.set()
             assert await answer_to(caller) == (200, {"delivered": 1})
@@ -107,6 +103,8 @@ def test_a_client_that_goes_in_the_middle_of_its_body() -> None:
             caller.give("http.disconnect")
             async with asyncio.timeout(PATIENCE):
                 await caller.task
+            assert caller.sent.empty()
+            assert bus._hub.stats.published == 0
 
     run(test)
 

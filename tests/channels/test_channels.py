@@ -164,7 +164,7 @@ class TestBothKinds:
             await asyncio.sleep(0)
             while not receiving.done():  # as this one may expire, too, on a slow machine
                 await layer.send(channel, text(2))
-                await asyncio.sleep(0.05)
+                await asyncio.wait({receiving}, timeout=0.05)
             assert await receiving == text(2)
 
 
