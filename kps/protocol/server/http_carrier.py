@@ -2,48 +2,28 @@
 
 from collections.abc import Callable
 
-from kps.protocol.server.state import ServerState
+from kps.protocol.server.over_socket import OverSocket
 from kps.protocol.wire.http import HttpResponse
 from kps.protocol.wire.outbox import Outbox
-from kps.protocol.wire.server_end import ServerEnd
-from kps.protocol.wire.websocket import Closed, State
+from kps.protocol.wire.websocket import Closed
 
 
-class SocketCarrier:
-    """Carries one exchange, whose answer ends with the connection.
+class SocketCarrier(OverSocket):
+    """Carries one exchange, whose answer ends with the connection."""
 
-    ``changed`` is called with the former state, when a call may have changed it.
-    """
-
-    def __init__(
-        self,
-        state: ServerState,
-        number: int,
-        socket: ServerEnd,
-        changed: Callable[[State], None],
-    ) -> None:
-        self._state = state
-        self._number = number
-        self._socket = socket
-        self._changed = changed
+    __slots__ = ()
 
     def read_body(self, receive: Callable[[bytes], None], end: Callable[[], None]) -> None:
         """Let the body come."""
-        before = self._socket.state
-        self._socket.read_body(receive, end, self._state.now)
-        self._changed(before)
+        self._act(self._socket.read_body, receive, end, self._state.now)
 
     def respond(self, response: HttpResponse) -> None:
         """Give the answer, and end the exchange."""
-        before = self._socket.state
-        self._socket.respond(response, self._state.now)
-        self._changed(before)
+        self._act(self._socket.respond, response, self._state.now)
 
     def stream(self, head: HttpResponse, outbox: Outbox) -> None:
         """Begin an answer whose bytes are those of an outbox."""
-        before = self._socket.state
-        self._socket.stream(head, outbox)
-        self._changed(before)
+        self._act(self._socket.stream, head, outbox)
 
     def touch(self) -> None:
         """Note that there is something in the outbox."""
@@ -51,13 +31,10 @@ class SocketCarrier:
 
     def end_stream(self, closed: Closed) -> None:
         """End such an answer, behind what is in the outbox."""
-        before = self._socket.state
-        self._socket.end_stream(closed, self._state.now)
-        self._changed(before)
+        self._act(self._socket.end_stream, closed, self._state.now)
 
     def abort(self) -> None:
         """Drop the connection."""
-        before = self._socket.state
-        self._socket.abort("it takes nothing, or a fault of the server", self._state.now)
         self.touch()
-        self._changed(before)
+        reason = "it takes nothing, or a fault of the server"
+        self._act(self._socket.abort, reason, self._state.now)

@@ -1,13 +1,10 @@
 """Our WebSocket as the transport of a session."""
 
-from collections.abc import Callable
-
 from kps.protocol.dialect.server import ServerLevel1
 from kps.protocol.server.encodings import FRAMES, FrameEncoding
-from kps.protocol.server.state import ServerState
+from kps.protocol.server.over_socket import OverSocket
 from kps.protocol.wire.http import HttpResponse
 from kps.protocol.wire.outbox import Entry, Kind, Push
-from kps.protocol.wire.server_end import ServerEnd
 from kps.protocol.wire.websocket import State
 
 _OPEN = State.OPEN
@@ -17,25 +14,10 @@ _OVERFLOW = Push.OVERFLOW
 _REPLY = Kind.REPLY
 
 
-class WebSocketTransport:
-    """Queues what a session sends, and tells the hub that there is something to write.
+class WebSocketTransport(OverSocket):
+    """Queues what a session sends, and tells the hub that there is something to write."""
 
-    ``changed`` is called with the former state, when a call may have changed it.
-    """
-
-    __slots__ = ("_changed", "_number", "_socket", "_state")
-
-    def __init__(
-        self,
-        state: ServerState,
-        number: int,
-        socket: ServerEnd,
-        changed: Callable[[State], None],
-    ) -> None:
-        self._state = state
-        self._number = number
-        self._socket = socket
-        self._changed = changed
+    __slots__ = ()
 
     @property
     def host(self) -> str:
@@ -106,15 +88,11 @@ class WebSocketTransport:
 
     def accept(self) -> None:
         """Accept the client, which may then send messages."""
-        before = self._socket.state
-        self._socket.accept()
-        self._changed(before)
+        self._act(self._socket.accept)
 
     def refuse(self, response: HttpResponse, patience: float | None = None) -> None:
         """Refuse the client before it is accepted. It has ``patience`` seconds to read that."""
-        before = self._socket.state
-        self._socket.respond(response, self._state.now, patience)
-        self._changed(before)
+        self._act(self._socket.respond, response, self._state.now, patience)
 
     def answer(self, response: HttpResponse) -> None:
         """Answer a plain request, unless its connection has ended while that was found."""
@@ -123,19 +101,13 @@ class WebSocketTransport:
 
     def close(self, code: int, reason: str, grace: float | None = None) -> None:
         """Start the closing handshake, behind the queued data. It has ``grace`` seconds."""
-        before = self._socket.state
-        self._socket.close(code, reason, self._state.now, grace)
-        self._changed(before)
+        self._act(self._socket.close, code, reason, self._state.now, grace)
 
     def abort(self) -> None:
         """Drop the connection, because a fault of the server has struck it."""
-        before = self._socket.state
-        self._socket.abort("a fault of the server", self._state.now)
         self._state.unflushed[self._number] = None
-        self._changed(before)
+        self._act(self._socket.abort, "a fault of the server", self._state.now)
 
     def fail(self, code: int, reason: str) -> None:
         """Close because the client is at fault, and ignore its further input."""
-        before = self._socket.state
-        self._socket.fail(code, reason, self._state.now)
-        self._changed(before)
+        self._act(self._socket.fail, code, reason, self._state.now)
