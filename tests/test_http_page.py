@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from tests.io.harness import PATIENCE, eventually
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "http.md").read_text(encoding="utf-8")
+(PROGRAM,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 BLOCKS = re.findall(r"```sh\n(.*?)```(?:\n\n```(?:json|text)\n(.*?)```)?", PAGE, re.DOTALL)
 
 pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
@@ -29,15 +31,20 @@ def server() -> Iterator[kps.sync.Server]:
 
 
 @pytest.fixture
-def adder(server: kps.sync.Server) -> Iterator[kps.sync.Client]:
-    def add(message: kps.Message) -> int:
-        if not all(isinstance(one, int) for one in message.data):
-            raise ValueError("these are no numbers")
-        return sum(message.data)
-
-    with kps.sync.Client(server.address, id="adder") as client:
-        client.subscribe("numbers", add)
-        yield client
+def adder(server: kps.sync.Server) -> Iterator[None]:
+    """The program of the page."""
+    program = PROGRAM.replace("localhost:9313", server.address)
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as it:
+        try:
+            eventually(lambda: server.count_subscribers("numbers")[2] == 1, "it listens")
+            yield
+        finally:
+            it.terminate()
+            _, complaints = it.communicate(timeout=PATIENCE)
+    assert it.returncode == 0
+    errors = re.findall(r"^ *(\w+Error: .*)$", complaints, re.MULTILINE)
+    assert set(errors) <= {"ValueError: these are no numbers"}
 
 
 def run(script: str) -> str:
