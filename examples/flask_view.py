@@ -1,6 +1,6 @@
 """A Flask view that publishes, and a page that shows it live.
 
-    pip install flask
+    pip install /path/to/the/checkout flask gunicorn
     kps serve --origin http://localhost:5000
     flask --app examples/flask_view run
     gunicorn --chdir examples --workers 2 --threads 4 --preload flask_view:app      # or this

@@ -6,8 +6,7 @@ import importlib
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -79,13 +78,21 @@ def around(make: Callable[[Bus], Any]) -> Callable[[Bus], Any]:
     return made
 
 
-def get(address: str, path: str, **headers: str) -> tuple[int, bytes]:
+def ask(
+    address: str, method: str, path: str, body: str | None = None
+) -> tuple[int, bytes, http.client.HTTPMessage]:
+    """Make a request; return the status of the answer, its body, and its headers."""
     connection = http.client.HTTPConnection(address, timeout=PATIENCE)
-    connection.request("GET", path, headers=headers)
-    response = connection.getresponse()
-    body = response.read().strip()
-    connection.close()
-    return response.status, body
+    try:
+        connection.request(method, path, body)
+        answer = connection.getresponse()
+        return answer.status, answer.read().strip(), answer.headers
+    finally:
+        connection.close()
+
+
+def get(address: str, path: str) -> tuple[int, bytes]:
+    return ask(address, "GET", path)[:2]
 
 
 def settle(client: kps.sync.Client) -> None:
@@ -163,57 +170,6 @@ def test_the_address_of_a_client_and_how_it_is_refused() -> None:
     assert seen == ["192.0.2.9", "127.0.0.1"]
 
 
-def test_dependencies_of_fastapi_tell_who_a_client_is() -> None:
-    fastapi = pytest.importorskip("fastapi")
-    from fastapi import WebSocket
-
-    bus = Bus()
-    app = fastapi.FastAPI(lifespan=bus.lifespan)
-
-    async def user(websocket: WebSocket) -> str:
-        name = websocket.cookies.get("user")
-        if name is None:
-            raise fastapi.WebSocketException(1008)
-        return str(name)
-
-    async def endpoint(websocket: Any, name: str) -> None:
-        await bus.admit(websocket.scope, websocket.receive, websocket.send, identity=name)
-
-    endpoint.__annotations__ = {"websocket": WebSocket, "name": str}
-    endpoint.__defaults__ = (fastapi.Depends(user),)
-    app.websocket("/ws")(endpoint)
-    with served(app) as address:
-        cookies = {"Cookie": "user=ann"}
-        with kps.sync.Client(f"ws://{address}/ws", id="alice", headers=cookies):
-            assert users(bus) == [("alice", "ann")]
-        with pytest.raises(kps.ConnectFailed, match="403"):
-            kps.sync.Client.connect(f"ws://{address}/ws", reconnect=False)
-
-
-def test_users_of_starlette() -> None:
-    pytest.importorskip("starlette")
-    from starlette.authentication import AuthCredentials, AuthenticationBackend, SimpleUser
-    from starlette.middleware.authentication import AuthenticationMiddleware
-
-    class Backend(AuthenticationBackend):
-        async def authenticate(self, conn: Any) -> Any:
-            name = conn.headers.get("x-user")
-            return None if name is None else (AuthCredentials(), SimpleUser(name))
-
-    def identify(scope: Any) -> str | None:
-        return scope["user"].display_name or None
-
-    bus = Bus(identify=identify)
-    app = on_starlette(bus)
-    app.add_middleware(AuthenticationMiddleware, backend=Backend())
-    with served(app) as address:
-        url = f"ws://{address}/bus/"
-        with kps.sync.Client(url, id="alice", headers={"X-User": "ann"}):
-            assert users(bus) == [("alice", "ann")]
-        with pytest.raises(kps.ConnectFailed, match="401"):
-            kps.sync.Client.connect(url, reconnect=False)
-
-
 def test_starlettes_test_client() -> None:
     pytest.importorskip("httpx")
     testclient = pytest.importorskip("starlette.testclient")
@@ -234,27 +190,6 @@ def test_starlettes_test_client() -> None:
         with testclient.TestClient(app) as client:
             client.websocket_connect("/bus/", headers=headers).__enter__()
     assert refused.value.status_code == 403
-
-
-def test_a_client_of_another_bus_within_an_application() -> None:
-    """The recipe of docs/frameworks.md: the application starts although that bus is down."""
-    fastapi = pytest.importorskip("fastapi")
-
-    @asynccontextmanager
-    async def lifespan(app: Any) -> AsyncIterator[None]:
-        async with kps.Client("127.0.0.1:1", wait=False) as bus:
-            app.state.bus = bus
-            yield
-
-    app = fastapi.FastAPI(lifespan=lifespan)
-
-    async def show() -> bool:
-        return bool(app.state.bus.is_connected)
-
-    app.get("/")(show)
-
-    with served(app) as address:
-        assert get(address, "/") == (200, b"false")
 
 
 def test_with_the_protocol_of_uvicorn() -> None:
@@ -331,12 +266,8 @@ def test_django(server: str) -> None:
     command, says = SERVERS[server]
     with program(*command, "examples.django_bus:application", says=says) as address:
         url = f"ws://{address}/ws/bus"
-        connection = http.client.HTTPConnection(address, timeout=PATIENCE)
-        connection.request("GET", "/login?name=ann")
-        response = connection.getresponse()
-        response.read()
-        connection.close()
-        cookie = str(response.getheader("set-cookie")).partition(";")[0]
+        headers = ask(address, "GET", "/login?name=ann")[2]
+        cookie = str(headers["set-cookie"]).partition(";")[0]
         with kps.sync.Client(url, id="alice", headers={"Cookie": cookie}) as alice:
             orders = alice.subscribe("orders")
             settle(alice)
