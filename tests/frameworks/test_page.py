@@ -75,7 +75,7 @@ def test_a_dependency_of_fastapi_knows_the_user() -> None:
         ):
             with pytest.raises(kps.ConnectFailed, match=status):
                 kps.sync.Client.connect(f"ws://{address}{path}", headers=headers, reconnect=False)
-        assert post(address, "/bus/publish?topic=t", "1")[0] == 401
+        assert post(address, "/bus/publish?topic=t", b"1")[0] == 401
         assert get(address, "/bus/kps.js")[0] == 200
 
 

@@ -1,0 +1,104 @@
+"""The page about Channels: its project, from nothing, and what it does then."""
+
+import re
+import textwrap
+from pathlib import Path
+
+import pytest
+
+import kps.sync
+from kps.auth.tokens import TokenFile
+from tests.channels.harness import PATIENCE, layers, on_loop
+from tests.channels.projects import Start, enter, hear, listen, programs, say
+from tests.io.harness import eventually
+
+PAGE = (Path(__file__).parents[2] / "docs" / "channels.md").read_text(encoding="utf-8")
+TOKEN = "a-token-of-sufficient-length"
+CODE = re.compile(r"^( *)```(?:python|toml)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+
+
+def code_below(heading: str) -> list[str]:
+    """The code of a section."""
+    section = PAGE.partition(f"\n{heading}\n")[2].partition("\n## ")[0]
+    return [textwrap.dedent(code) for _, code in CODE.findall(section)]
+
+
+def end(start: Start, *arguments: str) -> None:
+    """Run a program to its end."""
+    process = start(*arguments)
+    _, complaints = process.communicate(timeout=3 * PATIENCE)
+    assert process.returncode == 0, complaints
+
+
+def make_project(start: Start, folder: Path, address: str) -> tuple[str, str]:
+    """Follow the page in an empty folder.
+
+    Return the code with which a view speaks in a room, and that which gives a worker work.
+    """
+    [layer] = [code for _, code in CODE.findall(PAGE) if "CHANNEL_LAYERS" in code]
+    consumers, asgi, from_a_view = code_below("## From nothing to a chat")
+    dice, routes, from_anywhere = code_below("## Work in the background")
+    [readings] = code_below("## Consumers on topics")
+    [path] = re.findall(r'`(path\("ws/readings/".*\))`', PAGE)
+    end(start, "-m", "django", "startproject", "chatsite", ".")
+    site = folder / "chatsite"
+    settings = (site / "settings.py").read_text()
+    assert settings.count("INSTALLED_APPS = [") == 1
+    settings = settings.replace("INSTALLED_APPS = [", 'INSTALLED_APPS = ["daphne", "channels",')
+    settings += 'ASGI_APPLICATION = "chatsite.asgi.application"\n'
+    (site / "settings.py").write_text(settings + layer.replace("localhost:9313", address))
+    (site / "consumers.py").write_text("\n".join([consumers, dice, readings]))
+    room = 'path("ws/rooms/<slug:room>/", Person.as_asgi())'
+    assert room in asgi
+    assert routes.count(room) == 1
+    both = routes.replace(room, f"{room}, {path}")
+    more = "from chatsite.consumers import Readings\n"
+    (site / "asgi.py").write_text(asgi + more + both)
+    imports = from_a_view.partition("\n\n")[0]
+    return from_a_view, f"{imports}\n{from_anywhere}"
+
+
+def test_from_nothing_to_a_chat(tmp_path: Path, server: kps.sync.Server) -> None:
+    for name in ("daphne", "django"):
+        pytest.importorskip(name)
+    with programs(tmp_path) as start:
+        speak, roll = make_project(start, tmp_path, server.address)
+        end(start, "manage.py", "check")
+        host = listen(start, "daphne")
+        with enter(host, "rooms/red/") as alice, enter(host, "rooms/red/") as bob:
+            say(alice, "hello")
+            assert hear(alice) == hear(bob) == {"text": "hello"}
+            server.publish("channels/group/red", {"type": "room.said", "text": "hi"})
+            assert hear(alice) == {"text": "hi"}
+            end(start, "manage.py", "shell", "-c", speak)
+            assert hear(alice) == {"text": "from a view"}
+            start("manage.py", "runworker", "dice")
+            topic = "channels/channel/dice"
+            eventually(lambda: server.count_subscribers(topic)[1] == 1, "the worker")
+            end(start, "manage.py", "shell", "-c", roll)
+            assert re.fullmatch(r"The dice show [1-6]\.", hear(alice)["text"])
+        with enter(host, "readings/") as reader, kps.sync.Client(server.address) as sensor:
+            while not (ack := sensor.publish_with_ack("sensors/kitchen", 21.5, PATIENCE)).wait():
+                pass  # until the consumer has subscribed
+            assert [response.result for response in ack] == ["shown"]
+            assert hear(reader) == {"sensor": "sensors/kitchen", "value": 21.5}
+
+
+@on_loop
+async def test_the_permissions_suffice(tmp_path: Path) -> None:
+    [rules] = code_below("## On the bus")
+    file = tmp_path / "tokens.toml"
+    file.write_text(rules.replace("sha256:…", TOKEN))
+    file.chmod(0o600)
+    with kps.sync.Server("127.0.0.1:0", auth=TokenFile(file)) as server:
+        async with layers(server, 2, token=TOKEN) as [one, other]:
+            channel = await one.new_channel()
+            await one.group_add("red", channel)
+            for number, send in enumerate((one.group_send, other.group_send)):
+                await send("red", {"type": "x", "number": number})
+                assert (await one.receive(channel))["number"] == number
+            await other.send(channel, {"type": "x", "number": 2})
+            assert (await one.receive(channel))["number"] == 2
+            await other.send("dice", {"type": "x", "number": 3})
+            assert (await one.receive("dice"))["number"] == 3
+            await one.flush()
