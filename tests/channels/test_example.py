@@ -1,25 +1,90 @@
 """The project in ``examples/django_chat``, under the servers with which people run it."""
 
+import json
+import os
 import re
-from collections.abc import Iterator
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 import pytest
+from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Origin
 
 import kps.sync
 from tests.channels.harness import PATIENCE
-from tests.channels.projects import SERVERS, Start, enter, hear, listen, programs, say
 
 PROJECT = Path(__file__).parent.parent.parent / "examples" / "django_chat"
+SERVERS = {
+    "runserver": ("manage.py", "runserver", "127.0.0.1:0"),  # which starts a process of its own
+    "daphne": ("-m", "daphne", "-e", "tcp:0:interface=127.0.0.1", "chatsite.asgi:application"),
+    "uvicorn": ("-m", "uvicorn", "--port", "0", "chatsite.asgi:application"),
+}
+LISTENS = re.compile(r"Listening on TCP address 127.0.0.1:(\d+)|running on http://127.0.0.1:(\d+)")
+
+Start = Callable[..., "subprocess.Popen[str]"]
 
 
 @pytest.fixture
 def start(server: kps.sync.Server) -> Iterator[Start]:
     """Starts programs of the project, which end with the test."""
-    settings = "tests.channels.told_settings"
-    with programs(PROJECT, KPS_ADDRESS=server.address, DJANGO_SETTINGS_MODULE=settings) as start:
-        yield start
+    with ExitStack() as stack:
+
+        def run(*arguments: str) -> "subprocess.Popen[str]":
+            process = subprocess.Popen(
+                [sys.executable, *arguments],
+                cwd=PROJECT,
+                start_new_session=True,
+                env={
+                    **os.environ,
+                    "DJANGO_SETTINGS_MODULE": "tests.channels.told_settings",
+                    "KPS_ADDRESS": server.address,
+                    "PYTHONPATH": os.pathsep.join([*filter(None, sys.path), str(PROJECT)]),
+                },
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            stack.callback(process.communicate, timeout=PATIENCE)
+            stack.callback(os.killpg, process.pid, signal.SIGKILL)
+            return process
+
+        yield run
+
+
+def listen(start: Start, name: str) -> str:
+    """Start a web server, and return ``host:port``."""
+    process = start(*SERVERS[name])
+    assert process.stderr is not None
+    lines = []
+    impatient = threading.Timer(2 * PATIENCE, os.killpg, (process.pid, signal.SIGKILL))
+    impatient.start()
+    try:
+        for line in process.stderr:
+            lines.append(line)
+            if found := LISTENS.search(line):
+                return f"127.0.0.1:{found[1] or found[2]}"
+    finally:
+        impatient.cancel()
+    raise AssertionError("".join(lines))
+
+
+def enter(host: str, path: str) -> ClientConnection:
+    origin = Origin(f"http://{host}")
+    return connect(f"ws://{host}/ws/{path}", origin=origin, open_timeout=PATIENCE)
+
+
+def say(socket: ClientConnection, text: str) -> None:
+    socket.send(json.dumps({"text": text}))
+
+
+def hear(socket: ClientConnection) -> Any:
+    return json.loads(socket.recv(3 * PATIENCE))  # the worker may still be starting
 
 
 @pytest.mark.parametrize("name", SERVERS)

@@ -1,6 +1,9 @@
 """The page about Channels: its project, from nothing, and what it does then."""
 
+import os
 import re
+import subprocess
+import sys
 import textwrap
 from pathlib import Path
 
@@ -8,11 +11,12 @@ import pytest
 
 import kps.sync
 from kps.auth.tokens import TokenFile
+from tests.asgi.harness import ROOT, program
 from tests.channels.harness import PATIENCE, layers, on_loop
-from tests.channels.projects import Start, enter, hear, listen, programs, say
+from tests.channels.test_example import enter, hear, say
 from tests.io.harness import eventually
 
-PAGE = (Path(__file__).parents[2] / "docs" / "channels.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "channels.md").read_text(encoding="utf-8")
 TOKEN = "a-token-of-sufficient-length"
 CODE = re.compile(r"^( *)```(?:python|toml)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 
@@ -23,60 +27,76 @@ def code_below(heading: str) -> list[str]:
     return [textwrap.dedent(code) for _, code in CODE.findall(section)]
 
 
-def end(start: Start, *arguments: str) -> None:
-    """Run a program to its end."""
-    process = start(*arguments)
-    _, complaints = process.communicate(timeout=3 * PATIENCE)
-    assert process.returncode == 0, complaints
+class Project:
+    """The project that one has who follows the page in an empty folder.
 
-
-def make_project(start: Start, folder: Path, address: str) -> tuple[str, str]:
-    """Follow the page in an empty folder.
-
-    Return the code with which a view speaks in a room, and that which gives a worker work.
+    What the page adds in a later section is behind the rest.
     """
-    [layer] = [code for _, code in CODE.findall(PAGE) if "CHANNEL_LAYERS" in code]
-    consumers, asgi, from_a_view = code_below("## From nothing to a chat")
-    dice, routes, from_anywhere = code_below("## Work in the background")
-    [readings] = code_below("## Consumers on topics")
-    [path] = re.findall(r'`(path\("ws/readings/".*\))`', PAGE)
-    end(start, "-m", "django", "startproject", "chatsite", ".")
-    site = folder / "chatsite"
-    settings = (site / "settings.py").read_text()
-    assert settings.count("INSTALLED_APPS = [") == 1
-    settings = settings.replace("INSTALLED_APPS = [", 'INSTALLED_APPS = ["daphne", "channels",')
-    settings += 'ASGI_APPLICATION = "chatsite.asgi.application"\n'
-    (site / "settings.py").write_text(settings + layer.replace("localhost:9313", address))
-    (site / "consumers.py").write_text("\n".join([consumers, dice, readings]))
-    room = 'path("ws/rooms/<slug:room>/", Person.as_asgi())'
-    assert room in asgi
-    assert routes.count(room) == 1
-    both = routes.replace(room, f"{room}, {path}")
-    more = "from chatsite.consumers import Readings\n"
-    (site / "asgi.py").write_text(asgi + more + both)
-    imports = from_a_view.partition("\n\n")[0]
-    return from_a_view, f"{imports}\n{from_anywhere}"
+
+    def __init__(self, folder: Path, address: str) -> None:
+        self._folder = folder
+        [layer] = [code for _, code in CODE.findall(PAGE) if "CHANNEL_LAYERS" in code]
+        consumers, asgi, self.speak = code_below("## From nothing to a chat")
+        dice, routes, roll = code_below("## Work in the background")
+        [readings] = code_below("## Consumers on topics")
+        [path] = re.findall(r'`(path\("ws/readings/".*\))`', PAGE)
+        self.roll = self.speak.partition("\n\n")[0] + f"\n{roll}"
+        """Code that gives the worker work; ``speak`` says something in a room."""
+        self.run("-m", "django", "startproject", "chatsite", ".")
+        site = folder / "chatsite"
+        settings = (site / "settings.py").read_text()
+        assert settings.count("INSTALLED_APPS = [") == 1
+        settings = settings.replace("INSTALLED_APPS = [", 'INSTALLED_APPS = ["daphne", "channels",')
+        settings += 'ASGI_APPLICATION = "chatsite.asgi.application"\n'
+        (site / "settings.py").write_text(settings + layer.replace("localhost:9313", address))
+        (site / "consumers.py").write_text("\n".join([consumers, dice, readings]))
+        room = 'path("ws/rooms/<slug:room>/", Person.as_asgi())'
+        assert room in asgi
+        assert routes.count(room) == 1
+        more = "from chatsite.consumers import Readings\n"
+        (site / "asgi.py").write_text(asgi + more + routes.replace(room, f"{room}, {path}"))
+
+    def start(self, *arguments: str) -> "subprocess.Popen[str]":
+        """Start Python there."""
+        return subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=self._folder,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *arguments: str) -> None:
+        """Run Python there, to its end."""
+        process = self.start(*arguments)
+        _, complaints = process.communicate(timeout=3 * PATIENCE)
+        assert process.returncode == 0, complaints
 
 
 def test_from_nothing_to_a_chat(tmp_path: Path, server: kps.sync.Server) -> None:
-    for name in ("daphne", "django"):
+    for name in ("daphne", "django", "uvicorn"):
         pytest.importorskip(name)
-    with programs(tmp_path) as start:
-        speak, roll = make_project(start, tmp_path, server.address)
-        end(start, "manage.py", "check")
-        host = listen(start, "daphne")
+    project = Project(tmp_path, server.address)
+    project.run("manage.py", "check")
+    server_of_the_site = "-m", "uvicorn", "--port", "0", "--app-dir", str(tmp_path)
+    command = *server_of_the_site, "chatsite.asgi:application"
+    with program(*command, says="running on http://") as host:
         with enter(host, "rooms/red/") as alice, enter(host, "rooms/red/") as bob:
             say(alice, "hello")
             assert hear(alice) == hear(bob) == {"text": "hello"}
             server.publish("channels/group/red", {"type": "room.said", "text": "hi"})
             assert hear(alice) == {"text": "hi"}
-            end(start, "manage.py", "shell", "-c", speak)
+            project.run("manage.py", "shell", "-c", project.speak)
             assert hear(alice) == {"text": "from a view"}
-            start("manage.py", "runworker", "dice")
-            topic = "channels/channel/dice"
-            eventually(lambda: server.count_subscribers(topic)[1] == 1, "the worker")
-            end(start, "manage.py", "shell", "-c", roll)
-            assert re.fullmatch(r"The dice show [1-6]\.", hear(alice)["text"])
+            worker = project.start("manage.py", "runworker", "dice")
+            try:
+                topic = "channels/channel/dice"
+                eventually(lambda: server.count_subscribers(topic)[1] == 1, "the worker")
+                project.run("manage.py", "shell", "-c", project.roll)
+                assert re.fullmatch(r"The dice show [1-6]\.", hear(alice)["text"])
+            finally:
+                worker.kill()
+                worker.communicate(timeout=PATIENCE)
         with enter(host, "readings/") as reader, kps.sync.Client(server.address) as sensor:
             while not (ack := sensor.publish_with_ack("sensors/kitchen", 21.5, PATIENCE)).wait():
                 pass  # until the consumer has subscribed
