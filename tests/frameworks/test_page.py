@@ -13,11 +13,12 @@ import kps
 import kps.sync
 from kps.asgi import Bus
 from tests.asgi.harness import PATIENCE, served
-from tests.asgi.test_frameworks import get, on_starlette, post, settle, users
+from tests.asgi.test_frameworks import get, on_starlette, settle, users
 from tests.frameworks.harness import EXAMPLES
 
 for name in ("uvicorn", "fastapi"):
     pytest.importorskip(name)
+httpx = pytest.importorskip("httpx")
 
 PAGE = (Path(__file__).parents[2] / "docs" / "frameworks.md").read_text(encoding="utf-8")
 
@@ -38,6 +39,11 @@ def run(*programs: str, bus: str = "") -> Any:
     return vars(module)
 
 
+def order(address: str) -> Any:
+    """Order tea."""
+    return httpx.post(f"http://{address}/orders?item=tea", timeout=PATIENCE)
+
+
 FASTAPI = programs_below("### FastAPI and Starlette")
 
 
@@ -46,7 +52,7 @@ def test_fastapi() -> None:
         with kps.sync.Client(f"ws://{address}/bus/") as client:
             orders = client.subscribe("orders")
             settle(client)
-            assert post(address, "/orders?item=tea") == (200, b"1")
+            assert order(address).text == "1"
             assert next(orders).data == {"item": "tea"}
         with pytest.raises(kps.ConnectFailed, match="403"):
             kps.sync.Client.connect(f"ws://{address}/bus", reconnect=False)
@@ -75,7 +81,8 @@ def test_a_dependency_of_fastapi_knows_the_user() -> None:
         ):
             with pytest.raises(kps.ConnectFailed, match=status):
                 kps.sync.Client.connect(f"ws://{address}{path}", headers=headers, reconnect=False)
-        assert post(address, "/bus/publish?topic=t", b"1")[0] == 401
+        refused = httpx.post(f"http://{address}/bus/publish?topic=t", content="1")
+        assert refused.status_code == 401
         assert get(address, "/bus/kps.js")[0] == 200
 
 
@@ -146,10 +153,10 @@ def test_the_application_as_a_client() -> None:
         bus = server.address
     names = run(program, bus=bus)
     with served(names["app"]) as address:
-        assert post(address, "/orders?item=tea")[0] == 500
+        assert order(address).status_code == 500
         with kps.sync.Server(bus) as server:
             orders = server.subscribe("orders", timeout=PATIENCE)
-            while post(address, "/orders?item=tea")[0] == 500:
+            while order(address).status_code == 500:
                 pass  # until it has found the bus
             assert next(orders).data == {"item": "tea"}
 
