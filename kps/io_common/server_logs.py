@@ -59,14 +59,11 @@ def log_hub_event(event: HubEvent, write: Write = write_now) -> None:
                 code=closed.code,
             )
         case OriginRefused(peer, origin):
-            write(
-                logging.WARNING,
-                "origin_refused",
-                "refused a page of the origin %(origin)s from %(address)s; the option "
-                "--origin %(origin)s (origins= in a program) lets it in",
-                origin=origin,
-                address=peer,
-            )
+            text = "refused a page of the origin %(origin)s from %(address)s; the option "
+            text += "--origin %(origin)s (origins= in a program) lets it in"
+            if not origin:
+                text = "refused a page of another origin from %(address)s; its browser names none"
+            write(logging.WARNING, "origin_refused", text, origin=origin, address=peer)
         case LoginRefused(peer, reason, why):
             text = "refused a login from %(address)s: %(reason)s" + (" (%(why)s)" if why else "")
             write(logging.WARNING, "login_refused", text, address=peer, reason=reason, why=why)

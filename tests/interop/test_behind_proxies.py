@@ -19,6 +19,7 @@ import trustme
 
 import kps
 import kps.sync
+from tests.event_source import Event, EventReader
 from tests.io.harness import DRIVERS, PATIENCE, AnyDriver, Inbox, eventually
 
 DEPLOY = Path(__file__).parents[2] / "examples" / "deploy"
@@ -254,6 +255,25 @@ def test_the_bus_and_the_pages(
     # The proxy's own pages may connect, since KPS is told which host they are of.
     assert upgrade(proxy, trust, Origin=f"https://{proxy.address}") == 101
     assert upgrade(proxy, trust, Origin="https://elsewhere.example") == 403
+
+
+@every_proxy
+def test_events_of_a_stream_are_not_kept_back(
+    kind: type[Proxy], servers: AnyDriver, put_before: Callable[..., Any], trust: ssl.SSLContext
+) -> None:
+    server = servers.server()
+    proxy = put_before(kind, server)
+    connection = http.client.HTTPSConnection(proxy.address, context=trust, timeout=PATIENCE)
+    connection.request("GET", "/sse?topic=t")
+    response = connection.getresponse()
+    server.publish("t", "hello")
+    reader, events = EventReader(), list[Event]()
+    while not events:
+        events = reader.feed(response.read1())
+    assert events[0].data["data"] == "hello"
+    connection.close()
+    response.close()
+    eventually(lambda: server.count_clients() == 0, "the end of the stream")
 
 
 @every_proxy

@@ -57,6 +57,7 @@ def check_one_line(caplog: pytest.LogCaptureFixture) -> None:
         ClientLeft(ConnectedClient(EVIL, EVIL, EVIL, 2), CLOSED, 0),
         StrangerLeft(EVIL, CLOSED),
         OriginRefused(EVIL, EVIL),
+        OriginRefused(EVIL, ""),
         LoginRefused(EVIL, EVIL),
         DirectMessageIgnored(EVIL),
     ],

@@ -1,7 +1,7 @@
 """What the pages of other origins may do with the HTTP face: CORS, by the server's origins."""
 
 from kps.protocol.access.origins import Origins
-from kps.protocol.wire.http import HttpRequest, HttpResponse
+from kps.protocol.wire.http import HttpRequest, HttpResponse, is_value
 
 Fields = tuple[tuple[str, str], ...]
 
@@ -15,7 +15,7 @@ def fields_for(origins: Origins, request: HttpRequest) -> Fields:
     Cookies are for pages whose origin the server names, not for those that only ``*`` allows.
     """
     origin = request.header("origin")
-    if not origin or not origins.allows(request):
+    if not origin or not is_value(origin) or not origins.allows(request):
         return ()
     if not origins.names(request):
         return (("access-control-allow-origin", "*"),)
@@ -34,6 +34,7 @@ def preflight(request: HttpRequest, methods: str) -> HttpResponse:
             ("access-control-allow-methods", methods),
             ("access-control-max-age", str(_MAX_AGE)),
         ]
-    if asked := request.header("access-control-request-headers"):
+    asked = request.header("access-control-request-headers")
+    if asked and is_value(asked):
         fields.append(("access-control-allow-headers", asked))
     return HttpResponse(204, headers=tuple(fields))

@@ -19,6 +19,9 @@ _PORTS = {"http": 80, "https": 443}
 _REMEMBERED = 100
 """Refused origins of which ``Origins`` knows that it has told."""
 
+_FOREIGN = ("cross-site", "same-site")
+"""What a browser says of a request of a page of another origin."""
+
 _LONGEST_SHOWN = 300  # characters of an origin in a text about it; names of hosts have 253 at most
 # Every page may read the refusal, which says nothing but what the page is, and what to do.
 _FOR_ALL = (
@@ -55,6 +58,17 @@ class Origins:
         if ANY in self._allowed or not any(name == "origin" for name, _ in request.headers):
             return True
         return self.names(request)
+
+    def lets_in(self, request: HttpRequest) -> bool:
+        """Tell whether a page may use the bus with a request, which is no mere look at a page.
+
+        Where it only loads something, such as an image, its browser sends no origin. But it tells
+        of the page of another one that it is that.
+        """
+        is_silent = not (request.is_upgrade or request.header("origin") or ANY in self._allowed)
+        if is_silent and request.header("sec-fetch-site").lower() in _FOREIGN:
+            return False
+        return self.allows(request)
 
     def names(self, request: HttpRequest) -> bool:
         """Tell whether the page has an origin that is listed, or the server's own."""

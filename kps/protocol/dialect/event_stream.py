@@ -8,6 +8,7 @@ from kps.protocol.dialect.envelope import Fields, InvalidMessage, text, write
 from kps.protocol.dialect.http_fields import Parameters
 from kps.protocol.dialect.level2 import with_headers
 from kps.protocol.dialect.places import LARGEST
+from kps.protocol.patterns import Pattern, Scope
 from kps.protocol.wire.http import HttpRequest
 
 TYPE = "text/event-stream"
@@ -33,6 +34,10 @@ class Wanted(NamedTuple):
     kind: str
     """``topic`` or ``pattern``, as the field of a message is called."""
     name: str
+
+    def scope(self) -> Scope:
+        """Return the topic or the pattern itself."""
+        return self.name if self.kind == "topic" else Pattern(self.name)
 
     def number_name(self) -> str:
         """Return how the field with the number of a place is called."""

@@ -20,10 +20,16 @@ _JSON = re.compile(r"application/(json|[\w.+-]+\+json|x-www-form-urlencoded)|")
 
 
 class Parameters:
-    """The parameters of a query, each of which has a text that is not empty."""
+    """The parameters of a query, each of which has a text that is not empty.
+
+    Raises :class:`InvalidMessage` for a query that is not UTF-8.
+    """
 
     def __init__(self, request: HttpRequest) -> None:
-        self._pairs = parse_qsl(request.query, keep_blank_values=True)
+        try:
+            self._pairs = parse_qsl(request.query, keep_blank_values=True, errors="strict")
+        except UnicodeDecodeError:
+            raise InvalidMessage("the query is not UTF-8", "bad_request") from None
 
     def all(self, name: str) -> list[str]:
         """Return all values of a parameter."""

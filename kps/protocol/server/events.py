@@ -93,6 +93,7 @@ class OriginRefused(NamedTuple):
     peer: str
     """Address of the client."""
     origin: str
+    """Empty if the browser does not tell it."""
 
 
 class LoginRefused(NamedTuple):

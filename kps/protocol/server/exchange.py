@@ -28,7 +28,7 @@ from kps.protocol.server.request_gate import RequestGate
 from kps.protocol.server.session import ServerSession
 from kps.protocol.server.state import ServerState
 from kps.protocol.server.throttle import Throttle
-from kps.protocol.wire.http import HttpRequest, HttpResponse
+from kps.protocol.wire.http import HttpRequest, HttpResponse, is_value
 from kps.protocol.wire.outbox import Outbox
 from kps.protocol.wire.websocket import Closed, ClosedBy
 
@@ -36,7 +36,12 @@ from kps.protocol.wire.websocket import Closed, ClosedBy
 _BEGINNING = 50
 _PARSED = 64  # bytes of a body that count as one unit
 
-_HEAD = HttpResponse(200, content_type=TYPE, headers=(("cache-control", "no-store"),))
+# nginx would else keep the events until it has a buffer full of them.
+_UNHELD = (("cache-control", "no-store"), ("x-accel-buffering", "no"))
+_HEAD = HttpResponse(200, content_type=TYPE, headers=_UNHELD)
+
+_METHODS = {STREAM: ("GET", "HEAD", "OPTIONS")}
+_OF_CALLS = ("POST", "OPTIONS")
 
 
 class Carrier(Protocol):
@@ -247,8 +252,7 @@ class Exchange:
         """Go on with a client that the gate has accepted: it registers."""
         wants_id = ""
         try:
-            if self._is_stream:
-                assert self.stream is not None
+            if self.stream is not None:
                 self.stream.wanted = Subscribe(self.request)
                 wants_id = self.stream.wanted.client_id
             elif self.request.path != STREAM:
@@ -269,6 +273,7 @@ class Exchange:
         elif self._transport.call is not None:
             self.carrier.read_body(self.receive_body, self.end_body)
         else:
+            self._check_stream()
             self.answer(_HEAD)
 
     def answer(self, response: HttpResponse) -> None:
@@ -281,8 +286,10 @@ class Exchange:
     def head(self, client_id: str) -> HttpResponse:
         """Return the head of a stream."""
         fields = self._fields
-        if client_id.isascii() and client_id.isprintable() and client_id.strip() == client_id:
+        if is_value(client_id):
             fields += (("kps-id", client_id),)
+            if self._fields:  # else a browser hides the id from the page
+                fields += (("access-control-expose-headers", "kps-id"),)
         return _with(_HEAD, fields)
 
     def end(self, closed: Closed) -> None:
@@ -296,17 +303,28 @@ class Exchange:
 
     def _begin(self) -> None:
         request = self.request
-        methods = "GET, HEAD, OPTIONS" if request.path == STREAM else "POST, OPTIONS"
+        methods = _METHODS.get(request.path, _OF_CALLS)
+        is_asked = request.method in methods and request.method != "OPTIONS"
         if fault := request.ambiguity:
             self.answer(refusal("bad_request", fault))
-        elif request.method == "OPTIONS":
-            refused_at_once = refusal_at_once(self._state, request)
-            self.answer(in_json(refused_at_once or preflight(request, methods)))
-        elif request.method not in methods:
-            wrong = refusal("method", f"{request.path} takes {methods.partition(',')[0]}")
-            self.answer(_with(wrong, (("allow", methods),)))
-        else:
+        elif is_asked:
             self.session.gate.requested(request)
+        elif refused_at_once := refusal_at_once(self._state, request):
+            self.answer(in_json(refused_at_once))
+        elif request.method == "OPTIONS":
+            self.answer(preflight(request, ", ".join(methods)))
+        else:
+            wrong = refusal("method", f"{request.path} takes {methods[0]}")
+            self.answer(_with(wrong, (("allow", ", ".join(methods)),)))
+
+    def _check_stream(self) -> None:
+        """Refuse a ``HEAD`` of a stream that would be refused; no hook is asked about it."""
+        wanted, limits = Subscribe(self.request), self._state.limits
+        permissions = self.session.permissions
+        if wanted.client_id:
+            rules.check_id(wanted.client_id, permissions, limits)
+        for one in wanted.wanted:
+            rules.check_subscribe(one.scope(), permissions, limits)
 
     def _give(self) -> None:
         """Give the message to the session, once it is known that no other node has handled it."""

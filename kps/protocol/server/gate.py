@@ -414,7 +414,7 @@ def refusal_at_once(state: ServerState, request: HttpRequest) -> HttpResponse | 
     if not state.admits:
         refused["stopping"] += 1
         return STOPPING
-    if not state.origins.allows(request):
+    if not state.origins.lets_in(request):
         refused["origin"] += 1
         origin = request.header("origin")
         if state.origins.is_news(origin):

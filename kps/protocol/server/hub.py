@@ -414,7 +414,7 @@ class Hub:
         if not session.id:
             state.emit(StrangerLeft(session.peer, closed))
             return
-        if closed.by is ClosedBy.LOST:
+        if closed.by is ClosedBy.LOST and session.answers:  # a stream has no other end
             state.stats.lost += 1
         state.emit(ClientLeft(describe(session, state.now), closed, connection.dropped))
 

@@ -64,7 +64,8 @@ METRICS = (
     Metric("kps_clients", GAUGE, "Registered clients."),
     Metric("kps_clients_registered", COUNTER, "Clients that have registered."),
     Metric("kps_clients_lost", COUNTER,
-           "Registered clients whose connection has ended without a closing handshake."),
+           "Registered clients whose connection has ended without a closing handshake. Event "
+           "streams, which have none, do not count."),
     Metric("kps_received_bytes", COUNTER, "Bytes read, of all connections."),
     Metric("kps_sent_bytes", COUNTER, "Bytes written, of all connections."),
     Metric("kps_received_messages", COUNTER,

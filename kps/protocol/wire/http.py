@@ -134,6 +134,11 @@ class HttpResponse:
         return self
 
 
+def is_value(text: str) -> bool:
+    """Tell whether a text can be the value of a field of an answer: it is in printable ASCII."""
+    return _VALUE.fullmatch(text) is not None
+
+
 def _is_field(field: object) -> bool:
     """Tell whether this is a header field that an answer may have besides ours."""
     return (
@@ -141,7 +146,7 @@ def _is_field(field: object) -> bool:
         and len(field) == 2
         and all(isinstance(text, str) for text in field)
         and _NAME.fullmatch(field[0]) is not None
-        and _VALUE.fullmatch(field[1]) is not None
+        and is_value(field[1])
         and field[0].lower() not in _OURS
     )
 

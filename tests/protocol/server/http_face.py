@@ -59,15 +59,28 @@ def post(
     method: str = "POST",
     address: str = ADDRESS,
     sizes: Sequence[int] = (),
+    host: str = HOST[1],
 ) -> Asker:
     """Make a request with a body, in a new turn."""
     stage.hub.take_unflushed()
     asker = Asker(stage.hub, stage.clock, address)
     asker.method = method
-    length = [] if body is None else [("Content-Length", str(len(body)))]
-    head = request(target, method=method, headers=[HOST, *length, *headers])
-    asker.feed(head + (body or b""), sizes)
+    asker.feed(request_with(target, body, headers, method=method, host=host), sizes)
     return asker
+
+
+def request_with(
+    target: str,
+    body: bytes | None,
+    headers: Headers = (),
+    *,
+    method: str = "POST",
+    host: str = HOST[1],
+) -> bytes:
+    """A request with a body, if that is not ``None``."""
+    length = [] if body is None else [("Content-Length", str(len(body)))]
+    head = request(target, method=method, headers=[("Host", host), *length, *headers])
+    return head + (body or b"")
 
 
 class Reader(Asker):

@@ -19,7 +19,7 @@ from kps.protocol.server.events import (
 from kps.protocol.server_limits import RatePolicy, ServerLimits
 from kps.protocol.wire.http import HttpResponse
 from tests.protocol.helpers import Stage, request
-from tests.protocol.server.http_face import HOST, Asker, answer_ask, post, worker
+from tests.protocol.server.http_face import HOST, Asker, answer_ask, post, stream, worker
 
 FORM = ("Content-Type", "application/x-www-form-urlencoded")
 TEXT = ("Content-Type", "text/plain; charset=UTF-8")
@@ -193,6 +193,7 @@ REFUSED: list[tuple[str, bytes, list[tuple[str, str]], int, str]] = [
     ("/publish?topic=a&ack=1&retry=-1", b"1", [], 400, "bad_request"),
     ("/publish?to=b&receipt=1", b"1", [], 400, "bad_request"),
     ("/publish?topic=a%00", b"1", [], 400, "bad_request"),
+    ("/publish?topic=a%FF", b"1", [], 400, "bad_request"),
     ("/publish?topic=__kps/stats", b"1", [], 403, "forbidden"),
     ("/publish?topic=" + 300 * "a", b"1", [], 400, "bad_request"),
     ("/publish?topic=a", b"", [], 400, "bad_message"),
@@ -226,8 +227,8 @@ def test_refusals_say_what_is_wrong(
 @pytest.mark.parametrize("path", ["/publish", "/request"])
 def test_methods(path: str) -> None:
     stage = Stage()
-    for method in ("GET", "HEAD", "PUT", "DELETE"):
-        asker = post(stage, f"{path}?topic=t", None, method=method)
+    for method in ("GET", "HEAD", "PUT", "DELETE", "POS", "O"):
+        asker = post(stage, f"{path}?topic=t", b"1", method=method)
         asker.read()
         assert asker.fields["allow"] == "POST, OPTIONS"
         assert asker.raw.startswith(b"HTTP/1.1 405 ")
@@ -355,6 +356,7 @@ class TestOrigins:
         for method, headers in (
             ("POST", []),
             ("OPTIONS", [("Access-Control-Request-Method", "POST")]),
+            ("PUT", []),
         ):
             asker = post(
                 stage, "/publish?topic=t", b"1", [("Origin", "http://evil.example"), *headers],
@@ -391,6 +393,37 @@ class TestOrigins:
         assert asker.reply == (204, None)
         assert asker.fields["access-control-allow-headers"] == "authorization,content-type"
         assert asker.fields["access-control-allow-methods"] == "POST, OPTIONS"
+
+    def test_a_foreign_page_that_hides_its_origin(self) -> None:
+        """As one that loads an image does: it could take the id of another client."""
+        stage = Stage(origins=("https://app.example",))
+        alice = stage.peer("alice")
+        for site in ("cross-site", "same-site"):
+            asker = stream(stage, "/sse?topic=t&id=alice", headers=[("Sec-Fetch-Site", site)])
+            assert asker.reply == (403, {"code": "forbidden", "error": "origin not allowed"})
+        told = stage.hub.events()
+        assert [one.origin for one in told if isinstance(one, OriginRefused)] == [""]
+        assert alice.connection.closed is None
+        for site in ("same-origin", "none"):
+            reader = stream(stage, "/sse?topic=t", headers=[("Sec-Fetch-Site", site)])
+            assert reader.events() == []
+        listed = ("Origin", "https://app.example"), ("Sec-Fetch-Site", "cross-site")
+        assert stream(stage, "/sse?topic=t", headers=listed).events() == []
+        stage = Stage(origins=("*",))
+        reader = stream(stage, "/sse?topic=t", headers=[("Sec-Fetch-Site", "cross-site")])
+        assert reader.events() == []
+
+    @pytest.mark.parametrize(
+        ("method", "header"),
+        [
+            ("OPTIONS", ("Access-Control-Request-Headers", "\xe9")),
+            ("POST", ("Origin", "http://\xe9")),
+        ],
+    )
+    def test_what_no_answer_can_repeat(self, method: str, header: tuple[str, str]) -> None:
+        asker = post(Stage(), "/publish?topic=t", b"1", [header], method=method, host="\xe9")
+        assert asker.reply == (204, None)
+        assert not [name for name in asker.fields if name.startswith("access-control-allow-")]
 
     def test_any_page_gets_no_cookies(self) -> None:
         stage = Stage(origins=("*",))
