@@ -24,6 +24,7 @@ from kps.io_asyncio.asgi_scope import (
     upgrade_of,
     with_slash,
 )
+from kps.io_asyncio.asgi_streams import OpenStreams
 from kps.io_asyncio.carried import CarriedConnection
 from kps.io_asyncio.dispatch import check_callback
 from kps.io_asyncio.log import write
@@ -113,6 +114,7 @@ class Bus(Server):
         self._other_app = other_app
         self._identify = identify
         self._starting: asyncio.Task[None] | None = None
+        self._streams: OpenStreams  # of this life
         super().__init__(DEFAULT_ADDRESS, **options)
         self._address = min(self._settings.names, default="localhost")
         self._hook = self._on_upgrade  # that of the program
@@ -272,7 +274,7 @@ class Bus(Server):
                 await answer(response, send, is_head=request.method == "HEAD")
                 return
         endpoint = connect(self._hub, request.peer, self._driver.clock())
-        await AsgiExchange(self._driver, endpoint, send).run(request, receive)
+        await AsgiExchange(self._driver, endpoint, send, self._streams).run(request, receive)
 
     async def _find_out(self, request: HttpRequest) -> UpgradeVerdict:
         """Decide on a client in place of the program's ``on_upgrade``, or by that."""
@@ -308,5 +310,6 @@ class Bus(Server):
 
     def _begin(self, host: str, port: int) -> None:
         self._hub.addresses |= self._settings.names
+        self._streams = OpenStreams(self._driver, self._hub)
         self._driver.progress()
         self._driver.allow_calls()

@@ -3,6 +3,7 @@
 import asyncio
 
 from kps.io_asyncio.asgi_scope import Receive, ScopedRequest, Send
+from kps.io_asyncio.asgi_streams import OpenStreams
 from kps.io_asyncio.server_driver import ServerDriver
 from kps.protocol.server.message_connection import MessageConnection
 from kps.protocol.wire.http import WITHOUT_BODY, HttpResponse
@@ -20,12 +21,15 @@ class AsgiExchange:
     """
 
     __slots__ = ("__weakref__", "_driver", "_endpoint", "_for_reader", "_for_writer", "_patience",
-                 "_send")  # fmt: skip
+                 "_send", "_streams")  # fmt: skip
 
-    def __init__(self, driver: ServerDriver, endpoint: MessageConnection, send: Send) -> None:
+    def __init__(
+        self, driver: ServerDriver, endpoint: MessageConnection, send: Send, streams: OpenStreams
+    ) -> None:
         self._driver = driver
         self._endpoint = endpoint
         self._send = send
+        self._streams = streams
         self._for_reader, self._for_writer = asyncio.Event(), asyncio.Event()
         """There is something new."""
         self._patience: asyncio.Timeout
@@ -97,9 +101,13 @@ class AsgiExchange:
         if endpoint.head is None:
             await answer(endpoint.answer or _OVERLOADED, send, is_head=is_head)
             return
-        fields = fields_of(endpoint.head, has_length=False)
-        status = endpoint.head.status
-        await send({"type": "http.response.start", "status": status, "headers": fields})
+        with self._streams.has(endpoint.number):
+            await self._stream(endpoint.head)
+
+    async def _stream(self, head: HttpResponse) -> None:
+        endpoint, send = self._endpoint, self._send
+        fields = fields_of(head, has_length=False)
+        await send({"type": "http.response.start", "status": head.status, "headers": fields})
         while True:
             if data := endpoint.data_to_send(_AT_ONCE):
                 await send({"type": "http.response.body", "body": data, "more_body": True})

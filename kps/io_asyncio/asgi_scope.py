@@ -19,6 +19,8 @@ Application = Callable[[Scope, Receive, Send], Awaitable[object]]
 """An application of ASGI (version 3)."""
 
 _SECURE = ("https", "wss")
+_WRITTEN = bytes(range(ord("!"), ord("~") + 1)).decode()
+"""The characters that a target has as they are."""
 _TELL_OF_A_BODY = ("content-length", "transfer-encoding")
 
 
@@ -48,7 +50,8 @@ def with_slash(scope: Scope) -> str:
     path, query = _raw_path(scope), _query(scope)
     if path.endswith("/"):
         return ""
-    return f"{path}/?{query}" if query else f"{path}/"
+    # Over HTTP/2 either may have any bytes in it.
+    return quote((f"{path}/?{query}" if query else f"{path}/").encode("latin-1"), safe=_WRITTEN)
 
 
 def upgrade_of(scope: Scope, identity: Identity | None = None) -> ScopedRequest:

@@ -4,9 +4,13 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 _OPTIONS = ("--workers", "-w", "--processes")
 _RELOADS = "--reload"
+
+# Programs that have a child also for one process, by what their command line has.
+_ALONE_IN_A_CHILD = (("hypercorn",), ("fastapi", "dev"))
 
 
 def sign_of_others(
@@ -31,7 +35,16 @@ def sign_of_others(
     if workers.isdecimal() and int(workers) > 1:
         return f"WEB_CONCURRENCY={workers}"
     # Python hands a child the arguments of its parent.
-    return "it is a child of another process" if is_child and _RELOADS not in arguments else ""
+    is_alone = _RELOADS in arguments or _has_a_child_anyway(arguments)
+    return "it is a child of another process" if is_child and not is_alone else ""
+
+
+def _has_a_child_anyway(arguments: Sequence[str]) -> bool:
+    """Tell whether a program runs the application in a child, however many processes there are."""
+    if not arguments:
+        return False
+    words = {*Path(arguments[0]).parts, *arguments[1:2]}  # with -m the name is that of a folder
+    return any(words.issuperset(program) for program in _ALONE_IN_A_CHILD)
 
 
 def _asked(arguments: Sequence[str]) -> list[tuple[str, str]]:

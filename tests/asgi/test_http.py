@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import http.client
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 import kps
 from kps.asgi import Bus
-from tests.asgi.harness import PATIENCE, Caller, served, turns, until
+from tests.asgi.harness import PATIENCE, Caller, program, served, turns, until
 from tests.asgi.test_bus import run
 from tests.event_source import Event, EventReader
 
@@ -151,6 +152,22 @@ def test_a_client_that_takes_nothing_of_its_stream_is_let_go() -> None:
             assert not bus.clients()
 
     run(test)
+
+
+def test_a_stream_does_not_keep_uvicorn_from_stopping() -> None:
+    for name in ("uvicorn", "fastapi"):
+        pytest.importorskip(name)
+    command = "-m", "uvicorn", "--port", "0", "--ws", "wsproto", "examples.fastapi_bus:app"
+    with program(*command, says="running on http://") as address:
+        connection = http.client.HTTPConnection(address, timeout=PATIENCE)
+        connection.request("GET", "/bus/sse?topic=votes")
+        stream = connection.getresponse()
+        assert stream.status == 200
+        reader = EventReader()
+        reader.feed(stream.read1())
+    (end,) = reader.feed(stream.read())
+    assert (end.kind, end.data["code"]) == ("end", 1001)
+    connection.close()
 
 
 def test_with_a_real_server() -> None:
