@@ -2,6 +2,7 @@
 
 import logging
 
+from kps.errors import ConnectionLost
 from kps.io_common.logger import Write
 from kps.io_common.logger import write as write_now
 from kps.protocol.client.events import (
@@ -9,13 +10,14 @@ from kps.protocol.client.events import (
     ConnectAttemptFailed,
     Connected,
     Disconnected,
+    Ended,
     ErrorReceived,
     Lost,
 )
 from kps.protocol.dialect.address import Address
 from kps.protocol.wire.websocket import ClosedBy
 
-_LOGGED = frozenset((Connected, ConnectAttemptFailed, Disconnected, ErrorReceived, Lost))
+_LOGGED = frozenset((Connected, ConnectAttemptFailed, Disconnected, Ended, ErrorReceived, Lost))
 
 
 def log_client_event(event: ClientEvent, server: Address, write: Write = write_now) -> None:
@@ -49,6 +51,10 @@ def log_client_event(event: ClientEvent, server: Address, write: Write = write_n
                 dropped=dropped,
                 retry_in=retry_in,
             )
+        # A lost connection without a next attempt was told by ``Disconnected``.
+        case Ended(error) if error is not None and not isinstance(error, ConnectionLost):
+            line = "the client of %(server)s has ended for good: %(reason)s"
+            write(logging.WARNING, "client_ended", line, server=server.url, reason=str(error))
         case Lost(topic, messages):
             line = "%(count)s messages of %(topic)r are lost to this client"
             count = "some" if messages is None else messages

@@ -295,7 +295,9 @@ class Client(Publisher, UnifiedClient):
 
     def _handle(self, event: ClientEvent) -> None:
         driver, settings = self._driver, self._settings
-        log_client_event(event, settings.address, write)
+        # What ends a client before its first connection is raised where the start waits for that.
+        if type(event) is not Ended or self._connects or not settings.waits:
+            log_client_event(event, settings.address, write)
         match event:
             case AckChanged(handle):
                 self._ack_changed(handle)

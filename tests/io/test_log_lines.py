@@ -4,12 +4,14 @@ import logging
 
 import pytest
 
+from kps.errors import ConnectFailed
 from kps.io_common.client_logs import log_client_event
 from kps.protocol.client.events import (
     ClientEvent,
     ConnectAttemptFailed,
     Connected,
     Disconnected,
+    Ended,
     ErrorReceived,
 )
 from kps.protocol.dialect.address import Address
@@ -24,6 +26,7 @@ FORGED = "x\nWARNING kps: all is lost\x1b[2J\u202e"
         Connected(FORGED, again=False),
         ConnectAttemptFailed(FORGED, 1.0),
         Disconnected(Closed(1008, FORGED, ClosedBy.PEER), None, 0),
+        Ended(ConnectFailed(FORGED)),
         ErrorReceived(FORGED, "bad"),
         ErrorReceived("no", "bad", FORGED, "topic"),
         ErrorReceived("no", "bad", "publish", FORGED),

@@ -78,3 +78,44 @@ def test_without_reconnecting_it_ends_and_says_why(address: str) -> None:
         assert ended.wait(PATIENCE)
         with pytest.raises(kps.ClientClosed, match="cannot connect"):
             client.publish("t", 1)
+
+
+def refused(_: str) -> None:
+    """Nobody's token is valid."""
+
+
+def ends(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """The lines about clients that have ended for good."""
+    return [one.getMessage() for one in caplog.records if vars(one).get("event") == "client_ended"]
+
+
+def test_whoever_is_refused_for_good_is_told_so_by_the_log_on_asyncio(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def main() -> None:
+        ended = asyncio.Event()
+
+        async def on_close() -> None:
+            ended.set()
+
+        async with kps.Server("localhost:0", auth=refused) as server, asyncio.timeout(PATIENCE):
+            with pytest.raises(kps.ConnectFailed):  # which is told where it is raised
+                await kps.Client.connect(server.address, token="x")
+            assert ends(caplog) == []
+            client = kps.Client(server.address, token="x", wait=False, on_close=on_close)
+            async with client:
+                await ended.wait()
+
+    asyncio.run(main())
+    (line,) = ends(caplog)
+    assert line.endswith("refused with HTTP status 401")
+
+
+def test_whoever_is_refused_for_good_is_told_so_by_the_log_on_threads(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with kps.sync.Server("localhost:0", auth=refused) as server:
+        with pytest.raises(kps.ConnectFailed):
+            kps.sync.Client.connect(server.address, token="x")
+        with kps.sync.Client(server.address, token="x", wait=False):
+            eventually(lambda: len(ends(caplog)) == 1, "the line")
