@@ -40,16 +40,15 @@ class AsgiExchange:
         self._patience = asyncio.timeout(None)
         driver.take_in(self, endpoint)
         reader = driver.runtime.loop.create_task(self._read(receive))
+        reader.add_done_callback(self._has_read)
         try:
             async with self._patience:
                 endpoint.begin(request, driver.clock())
                 driver.progress()
                 await self._write(is_head=request.method == "HEAD")
-        except OSError:  # the client has gone
-            pass
-        except TimeoutError:
-            if not self._patience.expired():
-                raise
+        except OSError:  # the client has gone: also a TimeoutError, that of ``abort``
+            if reader.done():
+                reader.result()  # raises what went wrong there, if that is why
         finally:
             reader.cancel()
             endpoint.connection_lost(driver.clock())
@@ -93,6 +92,11 @@ class AsgiExchange:
             endpoint.receive_body(part, driver.clock(), is_last=is_last)
             driver.progress()
         self.abort()  # the client has gone
+
+    def _has_read(self, reader: asyncio.Task[None]) -> None:
+        """End if reading has failed: nothing would tell that the client has gone."""
+        if not reader.cancelled() and reader.exception() is not None:
+            self.abort()
 
     async def _write(self, *, is_head: bool) -> None:
         endpoint, send = self._endpoint, self._send

@@ -94,7 +94,7 @@ class Caller:
         self.room = asyncio.Event()
         """Whether the client takes what the application sends."""
         self.room.set()
-        self._given: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._given: asyncio.Queue[dict[str, Any] | Exception] = asyncio.Queue()
         scope: Scope = {
             "type": "websocket",
             "path": path,
@@ -102,12 +102,18 @@ class Caller:
             "client": ("192.0.2.7", 4711),
             **changed,
         }
-        self.task = asyncio.ensure_future(app(scope, self._given.get, self._send))
+        self.task = asyncio.ensure_future(app(scope, self._receive, self._send))
 
     @property
     def waiting(self) -> int:
         """Messages that the application has not received."""
         return self._given.qsize()
+
+    async def _receive(self) -> dict[str, Any]:
+        given = await self._given.get()
+        if isinstance(given, Exception):
+            raise given
+        return given
 
     async def _send(self, message: Any) -> None:
         self.sent.put_nowait(dict(message))
@@ -115,6 +121,10 @@ class Caller:
 
     def give(self, kind: str, **fields: Any) -> None:
         self._given.put_nowait({"type": kind, **fields})
+
+    def give_failure(self, error: Exception) -> None:
+        """Let the server fail to tell the application what it waits for."""
+        self._given.put_nowait(error)
 
     def say(self, **fields: Any) -> None:
         self.give("websocket.receive", text=orjson.dumps(fields).decode())

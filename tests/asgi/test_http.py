@@ -134,6 +134,21 @@ def test_a_stream_goes_on_until_the_client_has_gone() -> None:
     run(test)
 
 
+def test_a_stream_ends_when_the_server_fails_to_tell_of_its_client() -> None:
+    async def test() -> None:
+        async with running() as bus:
+            caller = call(bus, "GET", "/sse", "topic=news")
+            caller.give("http.request")
+            await caller.next()
+            caller.give_failure(RuntimeError("a fault of the server"))
+            async with asyncio.timeout(PATIENCE):
+                with pytest.raises(RuntimeError, match="a fault of the server"):
+                    await caller.task
+            assert not bus.clients()
+
+    run(test)
+
+
 def test_a_client_that_takes_nothing_of_its_stream_is_let_go() -> None:
     async def test() -> None:
         limits = kps.ServerLimits(
