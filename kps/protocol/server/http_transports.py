@@ -282,6 +282,7 @@ class StreamTransport(CallTransport):
         if outbox.pending_bytes:
             self._beat_at = silent_from + limits.heartbeat_timeout
             if now >= self._beat_at:
+                self._beat_at = None  # the connection ends later
                 self._exchange.carrier.abort()
         elif now < silent_from:
             self._beat_at = silent_from

@@ -12,7 +12,12 @@ from kps.errors import Refused
 from kps.protocol.access.identity import Identity, Permissions
 from kps.protocol.bus.history import History
 from kps.protocol.limits import Overflow
-from kps.protocol.server.events import ClientLeft, ClientRegistered, SubscriptionRequested
+from kps.protocol.server.events import (
+    ClientLeft,
+    ClientRegistered,
+    SessionFailed,
+    SubscriptionRequested,
+)
 from kps.protocol.server.exchange import Exchange
 from kps.protocol.server_limits import ServerLimits
 from kps.protocol.wire.http import HttpRequest, HttpResponse
@@ -260,6 +265,7 @@ class TestSilence:
         assert reader.connection.closed is None
         stage.advance(0.2)
         assert reader.connection.output.name == "ABORT"
+        assert not [one for one in stage.hub.events() if isinstance(one, SessionFailed)]
         assert stage.hub.clients == {}
 
 
