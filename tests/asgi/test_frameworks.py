@@ -79,20 +79,27 @@ def around(make: Callable[[Bus], Any]) -> Callable[[Bus], Any]:
 
 
 def ask(
-    address: str, method: str, path: str, body: str | None = None
+    address: str, method: str, path: str, body: bytes | None = None, **headers: str
 ) -> tuple[int, bytes, http.client.HTTPMessage]:
     """Make a request; return the status of the answer, its body, and its headers."""
     connection = http.client.HTTPConnection(address, timeout=PATIENCE)
     try:
-        connection.request(method, path, body)
+        connection.request(method, path, body, headers)
         answer = connection.getresponse()
         return answer.status, answer.read().strip(), answer.headers
     finally:
         connection.close()
 
 
-def get(address: str, path: str) -> tuple[int, bytes]:
-    return ask(address, "GET", path)[:2]
+def get(address: str, path: str, **headers: str) -> tuple[int, bytes]:
+    return ask(address, "GET", path, None, **headers)[:2]
+
+
+def post(address: str, path: str, body: bytes = b"", **headers: str) -> tuple[int, Any]:
+    """Post JSON; return the status, and what came."""
+    headers = {"Content-Type": "application/json", **headers}
+    status, text, _ = ask(address, "POST", path, body, **headers)
+    return status, json.loads(text) if text else None
 
 
 def settle(client: kps.sync.Client) -> None:
@@ -316,11 +323,8 @@ def test_litestar_example() -> None:
     with program(*command, says="running on http://") as address:
         note = json.dumps({"text": "hello"}).encode()
         assert post(address, "/notes", note)[0] == 401
-        connection = http.client.HTTPConnection(address, timeout=PATIENCE)
-        connection.request("GET", "/login?name=ann")
-        response = connection.getresponse()
-        connection.close()
-        cookie = str(response.getheader("set-cookie")).partition(";")[0]
+        login = ask(address, "GET", "/login?name=ann")[2]
+        cookie = str(login["set-cookie"]).partition(";")[0]
         assert post(address, "/notes", note, Cookie=cookie)[0] == 201
         assert b"kps.js" in get(address, "/", Cookie=cookie)[1]
         url = f"ws://{address}/bus/"
@@ -344,13 +348,3 @@ async def vote(address: str) -> None:
         counted = {"tea": 1, "coffee": 0}
         assert await asyncio.to_thread(post, address, "/vote/tea") == (200, counted)
         assert await came.get() == counted
-
-
-def post(address: str, path: str, body: bytes = b"", **headers: str) -> tuple[int, Any]:
-    """Post JSON; return the status, and what came."""
-    connection = http.client.HTTPConnection(address, timeout=PATIENCE)
-    connection.request("POST", path, body, {"Content-Type": "application/json", **headers})
-    response = connection.getresponse()
-    text = response.read()
-    connection.close()
-    return response.status, json.loads(text) if text else None
