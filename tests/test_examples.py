@@ -291,44 +291,9 @@ def test_every_example_is_tested() -> None:
         assert path.stem in source
 
 
-README = (ROOT / "README.md").read_text()
-PROGRAMS = re.findall(r"```python\n(.*?)```\n.*?```text\n(.*?)```", README, re.DOTALL)
-
-
-@pytest.mark.parametrize(
-    ("number", "log"),
-    [(0, ""), (1, "OSError: no space left"), (2, "7 messages of 'prices' are lost")],
-    ids=["first", "workers", "gap"],
-)
-def test_the_readmes_programs(number: int, log: str, tmp_path: Path) -> None:
-    program, output = PROGRAMS[number]
-    path = tmp_path / "program.py"
-
-    async def run() -> str:
-        async with kps.Server("127.0.0.1:0") as server:
-            path.write_text(program.replace("localhost:9313", server.address))
-            return await asyncio.to_thread(finish, start(str(path)), log)
-
-    printed = asyncio.run(run())
-    if number == 2:  # a hook and a callback run side by side: nothing promises which is first
-        assert sorted(printed.splitlines()) == sorted(output.splitlines())
-    else:
-        assert printed == output
-    assert len(PROGRAMS) == 3
-
-
 def test_the_table_of_drivers_has_every_scenario() -> None:
     suite = (ROOT / "tests" / "io" / "test_scenarios.py").read_text()
     scenarios = [name.replace("_", " ") for name in re.findall(r"^def test_(\w+)", suite, re.M)]
     table = (ROOT / "docs" / "drivers.md").read_text()
     assert re.findall(r"^\| ([^|]+) \| ✓", table, re.M) == scenarios
     assert "failed" not in table
-
-
-PAGES = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", *(ROOT / "docs").glob("*.md")]
-
-
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
-def test_links_point_to_something(path: Path) -> None:
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text()):
-        assert (path.parent / target).exists(), target

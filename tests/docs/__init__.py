@@ -1,0 +1,1 @@
+"""The documentation's pages: their code runs, their commands exist, their links lead somewhere."""
