@@ -22,8 +22,8 @@ import pytest
 import kps.sync
 from tests.docs.blocks import ROOT, Block, blocks_of
 
-# Other tests run these: tests/testing/test_pytest_plugin.py, and those of the frameworks.
-_ELSEWHERE = ("testing.md", "channels.md", "frameworks.md")
+# Other tests run these: test_tutorial.py, tests/testing/test_pytest_plugin.py, the frameworks.
+_ELSEWHERE = ("tutorial.md", "testing.md", "channels.md", "frameworks.md")
 PAGES = [
     page
     for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
