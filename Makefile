@@ -7,7 +7,7 @@ BIN = $(VENV)/bin
 PYTEST_WORKERS ?= 4
 NPM_INSTALL = npm install --no-package-lock --no-audit --no-fund --silent
 
-.PHONY: serve test test-python test-js test-go test-rust test-chat lint faces conformance fuzz bench soak soak-nodes attacks check-all clean
+.PHONY: serve test test-python test-js test-go test-rust test-chat lint faces docs conformance fuzz bench soak soak-nodes attacks check-all clean
 
 serve: $(VENV)/run.stamp
 	$(BIN)/kps serve
@@ -54,6 +54,10 @@ lint: $(VENV)/dev.stamp
 # The blocking client and server, from the asyncio ones. A test fails when this was forgotten.
 faces: $(VENV)/dev.stamp
 	$(BIN)/python tools/unasync.py
+
+# The documentation's site, in dist/docs. A link that leads nowhere is an error.
+docs: $(VENV)/docs.stamp
+	$(BIN)/python docs/make_site.py
 
 # The WebSocket under the Autobahn suite, which needs a Python 2.7. CASES=full is all of it.
 CASES ?= core
@@ -112,6 +116,11 @@ $(VENV)/run.stamp: pyproject.toml
 $(VENV)/dev.stamp: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@ $(VENV)/run.stamp
+
+$(VENV)/docs.stamp: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable '.[docs]'
 	touch $@ $(VENV)/run.stamp
 
 $(VENV)/fuzz.stamp: pyproject.toml

@@ -75,7 +75,7 @@ async def _run(page: Path, address: str) -> None:
 def _run_program(block: Block, follower: Block | None, address: str) -> None:
     path = Path("program.py").absolute()
     path.write_text(_replaced(block.code, address), encoding="utf-8")
-    command = [sys.executable, path, *([address] if "sys.argv" in block.code else [])]
+    command = [sys.executable, str(path), *([address] if "sys.argv" in block.code else [])]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, f"{block}: {done.stderr}"
     if follower is not None and follower.language == "text":
@@ -86,12 +86,10 @@ def _run_program(block: Block, follower: Block | None, address: str) -> None:
 
 def _compiled(block: Block, code: str, address: str) -> CodeType:
     """Compile code of a block, so that tracebacks show the lines of the page."""
-    return compile(
-        "\n" * (block.line - 1) + _replaced(code, address),
-        str(block.page),
-        "exec",
-        flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT,
-    )
+    lines = "\n" * (block.line - 1) + _replaced(code, address)
+    flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    compiled: CodeType = compile(lines, str(block.page), "exec", flags=flags)
+    return compiled
 
 
 def _replaced(code: str, address: str) -> str:

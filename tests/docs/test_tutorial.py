@@ -49,7 +49,7 @@ class Person:
 
     def reads(self, wanted: str) -> str:
         """Wait for a line; return it."""
-        said = []
+        said: list[str] = []
         while wanted not in (line := self._said.get(timeout=60)):
             assert line, f"it said only {said}"
             said.append(line)

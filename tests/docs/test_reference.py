@@ -1,0 +1,34 @@
+"""The reference has all public names."""
+
+import importlib
+import re
+
+import pytest
+
+from tests.docs.blocks import ROOT
+
+_PAGES = "\n".join(path.read_text() for path in sorted((ROOT / "docs" / "reference").glob("*.md")))
+_NO_CLASSES = {"__version__", "otel", "sync"}
+_TYPES = {"Application", "Identify", "Known", "Receive", "Scope", "Send"}
+
+
+def _described() -> set[str]:
+    """The names that the pages describe, in full."""
+    found, module = set(), ""
+    for kind, name in re.findall(r"^\.\. (currentmodule|auto\w+):: (\S+)", _PAGES, re.M):
+        if kind == "currentmodule":
+            module = name
+        else:
+            found.add(name if name.startswith("kps.") else f"{module}.{name}")
+    return found | set(re.findall(r"`(kps\.[\w.]+)`", _PAGES))
+
+
+MODULES = (
+    "kps", "kps.sync", "kps.testing", "kps.asgi", "kps.channels", "kps.litestar", "kps.broadcaster"
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_it_has_all_names_of(module: str) -> None:
+    names = set(importlib.import_module(module).__all__) - _NO_CLASSES - _TYPES
+    assert {f"{module}.{name}" for name in names} <= _described()
