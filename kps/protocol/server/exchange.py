@@ -28,6 +28,7 @@ from kps.protocol.server.request_gate import RequestGate
 from kps.protocol.server.session import ServerSession
 from kps.protocol.server.state import ServerState
 from kps.protocol.server.throttle import Throttle
+from kps.protocol.server_limits import ServerLimits
 from kps.protocol.wire.http import HttpRequest, HttpResponse, is_value
 from kps.protocol.wire.outbox import Outbox
 from kps.protocol.wire.websocket import Closed, ClosedBy
@@ -273,7 +274,7 @@ class Exchange:
         elif self._transport.call is not None:
             self.carrier.read_body(self.receive_body, self.end_body)
         else:
-            self._check_stream()
+            _check_stream(self.session, Subscribe(self.request), self._state.limits)
             self.answer(_HEAD)
 
     def answer(self, response: HttpResponse) -> None:
@@ -316,15 +317,6 @@ class Exchange:
         else:
             wrong = refusal("method", f"{request.path} takes {methods[0]}")
             self.answer(_with(wrong, (("allow", ", ".join(methods)),)))
-
-    def _check_stream(self) -> None:
-        """Refuse a ``HEAD`` of a stream that would be refused; no hook is asked about it."""
-        wanted, limits = Subscribe(self.request), self._state.limits
-        permissions = self.session.permissions
-        if wanted.client_id:
-            rules.check_id(wanted.client_id, permissions, limits)
-        for one in wanted.wanted:
-            rules.check_subscribe(one.scope(), permissions, limits)
 
     def _give(self) -> None:
         """Give the message to the session, once it is known that no other node has handled it."""
@@ -391,6 +383,14 @@ class Exchange:
         self.closed = Closed(1006, f"HTTP status {response.status}", ClosedBy.LOCAL)
         self.carrier.respond(_with(response, self._fields))
         self.lost(self.closed)
+
+
+def _check_stream(session: ServerSession, wanted: Subscribe, limits: ServerLimits) -> None:
+    """Refuse a ``HEAD`` of a stream that would be refused; no hook is asked about it."""
+    if wanted.client_id:
+        rules.check_id(wanted.client_id, session.permissions, limits)
+    for one in wanted.wanted:
+        rules.check_subscribe(one.scope(), session.permissions, limits)
 
 
 def _is_blocked(session: ServerSession) -> bool:
