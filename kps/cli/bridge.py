@@ -39,7 +39,7 @@ def bridge(options: argparse.Namespace) -> int:
         rules = values.setdefault(word, [])
         if isinstance(rules, list):
             values[word] = [*rules, *({source: one, "qos": options.qos} for one in given)]
-    call(_run, Settings.read(values), options)
+    call(_run, Settings.read(values, (*_OF_THE_BUS, *_OF_THE_BROKER)), options)
     return 0
 
 
@@ -63,7 +63,7 @@ def _tls(settings: Settings, options: argparse.Namespace) -> ssl.SSLContext | No
 def _read(path: str) -> dict[str, Any]:
     try:
         with open(path, "rb") as opened:
-            return tomllib.load(opened)
+            return tomllib.loads(opened.read().decode("utf-8-sig"))
     except (OSError, ValueError) as error:
         why = describe(error) if isinstance(error, OSError) else str(error)
         raise InvalidArgument(f"cannot read {path}: {why}") from None

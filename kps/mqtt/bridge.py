@@ -9,7 +9,7 @@ from typing import Unpack
 
 from kps.errors import ClientClosed, KPSError
 from kps.io_asyncio.client import Client
-from kps.io_asyncio.signals import on_signals
+from kps.io_asyncio.signals import Handler, on_signals
 from kps.io_common.client_options import ClientOptions
 from kps.io_common.logger import write
 from kps.mqtt.broker import BrokerFailed, BrokerLink
@@ -61,13 +61,19 @@ class Bridge:
         self._in = Inwards(settings, self._client, self._link, self.books, self._out.has)
 
     async def run(self) -> None:
-        """Carry messages until SIGINT or SIGTERM. Raises :class:`kps.KPSError`."""
+        """Carry messages until SIGINT or SIGTERM. Raises :class:`kps.KPSError`.
+
+        SIGHUP changes nothing, which the log says.
+        """
         stop = asyncio.Event()
 
         async def end() -> None:
             stop.set()
 
-        with on_signals({signal.SIGINT: end, signal.SIGTERM: end}):
+        handlers: dict[signal.Signals, Handler] = {signal.SIGINT: end, signal.SIGTERM: end}
+        if hasattr(signal, "SIGHUP"):  # not on Windows
+            handlers[signal.SIGHUP] = _reload
+        with on_signals(handlers):
             await self.run_until(stop)
 
     async def run_until(self, stop: asyncio.Event) -> None:
@@ -174,6 +180,10 @@ class Bridge:
             text = "the bridge %(id)s carries messages: %(rules)s"
             rules = ", ".join(rule.name for rule in (*self._settings.ins, *self._settings.outs))
             write(logging.INFO, "bridge_ready", text, id=self._settings.id, rules=rules)
+            for rule in self._settings.ins:
+                if "*" in rule.filter:
+                    text = "in the filter %(filter)r * is a character, as MQTT has it: + is a level"
+                    write(logging.WARNING, "filter_has_star", text, filter=rule.filter)
 
     # -- the bus ----------------------------------------------------------------------------
 
@@ -197,3 +207,8 @@ class Bridge:
         await self._ended.wait()
         await self._client.flush()
         raise ClientClosed("the client of the bus has ended")
+
+
+async def _reload() -> None:
+    text = "a bridge reads nothing again on SIGHUP; restart it, and nothing with QoS 1 is lost"
+    write(logging.WARNING, "reload_ignored", text)

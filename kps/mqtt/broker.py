@@ -9,24 +9,25 @@ from typing import Protocol, cast
 
 from kps.errors import KPSError
 from kps.io_common.logger import write
-from kps.io_common.system_errors import describe
 from kps.mqtt.core.packets import Connack, Filter, Publish
 from kps.mqtt.core.reasons import TAKEN_OVER, is_final, is_other_version
+from kps.mqtt.core.sending import Outgoing
 from kps.mqtt.core.session import (
     Arrived,
     Broken,
     Event,
     Opened,
-    Outgoing,
     Refused,
     Session,
     Subscribed,
     versions,
 )
 from kps.mqtt.core.settings import Settings
+from kps.mqtt.failures import in_words
 from kps.protocol.client.reconnect import Backoff
 
 _CONNECT = 10.0  # seconds for TCP and TLS
+_STEADY = 15.0  # seconds of a connection, after which the next one is tried at once
 _BACKOFF = Backoff(first=0.1, longest=15.0)
 
 
@@ -67,8 +68,10 @@ class BrokerLink:
         self._is_reading = True
         self._is_flushing = False
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at: float | None = None
         self._failure: KPSError | None = None
         self._attempt = 0
+        self._opened_at = 0.0
         self._is_other_version = False
         self._why = ""
         self._loop = asyncio.get_running_loop()
@@ -105,10 +108,8 @@ class BrokerLink:
         try:
             async with asyncio.timeout(_CONNECT):
                 await self._loop.create_connection(make, host, port, ssl=self._tls)
-        except ssl.SSLCertVerificationError as error:
-            self._why = f"its certificate is not trusted: {error.verify_message}"
-        except (OSError, TimeoutError) as error:
-            self._why = describe(error) if str(error) else "no answer in time"
+        except OSError as error:  # of TLS and of time, too
+            self._why = in_words(error, is_secure=self._tls is not None)
         else:
             await self._gone.wait()
 
@@ -120,7 +121,7 @@ class BrokerLink:
             "broker_away",
             "no connection to %(broker)s: %(reason)s; next attempt in %(retry_in).1f s",
             broker=str(self.address),
-            reason=self._why or "the connection is lost",
+            reason=self._why,
             retry_in=delay,
         )
         await asyncio.sleep(delay)
@@ -153,7 +154,7 @@ class BrokerLink:
 
     def subscribe(self, filters: list[Filter]) -> None:
         """Subscribe."""
-        self.session.subscribe(filters)
+        self.session.subscribe(filters, self._loop.time())
         self.flush_soon()
 
     def acknowledge(self, pid: int, code: int) -> None:
@@ -167,6 +168,7 @@ class BrokerLink:
         if wanted is self._is_reading:
             return
         self._is_reading = wanted
+        self.session.set_reading(wanted)
         if self._transport is not None and not self._transport.is_closing():
             if wanted:
                 self._transport.resume_reading()
@@ -213,9 +215,11 @@ class BrokerLink:
         self._transport = None
         self._is_full = False
         self._set_timer()
-        if error is not None and not self._why:
-            self._why = describe(error)
+        if not self._why:
+            self._why = in_words(error, is_secure=self._tls is not None, is_early=not was_open)
         if was_open:
+            if self._loop.time() - self._opened_at >= _STEADY:
+                self._attempt = 0
             self._side.lost()
         self._room.set()
         self._gone.set()
@@ -251,7 +255,7 @@ class BrokerLink:
     def _opened(self, connack: Connack) -> None:
         version = self.session.version
         self._version = version
-        self._attempt = 0
+        self._opened_at = self._loop.time()
         write(
             logging.INFO,
             "broker_found",
@@ -263,6 +267,7 @@ class BrokerLink:
         )
         self._side.opened(connack, version)
         if not self._is_reading and self._transport is not None:
+            self.session.set_reading(False)
             self._transport.pause_reading()
 
     def _fail(self, error: KPSError) -> None:
@@ -275,17 +280,17 @@ class BrokerLink:
 
     def _set_timer(self) -> None:
         """Wake up at the session's deadline, if nothing does before."""
+        deadline = self.session.deadline
+        if deadline == self._timer_at:
+            return
         if self._timer is not None:
-            if self.session.deadline == self._timer.when():
-                return
             self._timer.cancel()
-            self._timer = None
-        if self.session.deadline is not None:
-            self._timer = self._loop.call_at(self.session.deadline, self._tick)
+        self._timer_at = deadline
+        self._timer = None if deadline is None else self._loop.call_at(deadline, self._tick)
 
     def _tick(self) -> None:
-        self._timer = None
-        self._handle(self.session.tick(self._loop.time(), is_reading=self._is_reading))
+        self._timer = self._timer_at = None
+        self._handle(self.session.tick(self._loop.time()))
         self._flush()
 
 

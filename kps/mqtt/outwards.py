@@ -11,14 +11,16 @@ from kps.io_asyncio.subscription import Subscription
 from kps.mqtt.broker import BrokerLink
 from kps.mqtt.core.books import Account, Books
 from kps.mqtt.core.carrying import outwards
-from kps.mqtt.core.packets import Publish
-from kps.mqtt.core.reasons import REFUSED, TOO_LARGE, in_words
+from kps.mqtt.core.packets import V5, Publish
+from kps.mqtt.core.reasons import NO_ANSWER, REFUSED, TOO_LARGE, in_words
 from kps.mqtt.core.refusal import Refusal
 from kps.mqtt.core.rules import OutRule
-from kps.mqtt.core.session import Outgoing
+from kps.mqtt.core.sending import Outgoing
 from kps.mqtt.core.settings import Settings
 from kps.mqtt.inwards import is_among, log_refusal
 from kps.protocol.bus.message import Acknowledgement, Message
+
+_NAMES = {TOO_LARGE: "too_large", NO_ANSWER: "at_end"}
 
 
 class Outwards:
@@ -66,7 +68,7 @@ class Outwards:
         self._is_ending.set()
         await asyncio.sleep(0)
         for name, subscription in self._subscriptions.items():
-            left = len(subscription._mailbox)  # which the end of the subscription drops
+            left = subscription._mailbox.unhandled  # which the end of the subscription drops
             await subscription.unsubscribe()
             account = self._books.account(name)
             account.came += left
@@ -78,7 +80,7 @@ class Outwards:
                     self._is_done.clear()
                     await self._is_done.wait()
         for one in self._link.session.give_up():
-            one.done(REFUSED, "the bridge has ended, and the broker has not answered")
+            one.done(NO_ANSWER, "")
         self.count_dropped()
 
     # -- the way ----------------------------------------------------------------------------
@@ -101,8 +103,15 @@ class Outwards:
         """Return what to publish, once there is room for it. Raises :class:`Refusal`."""
         if message.sender == self._client.id:
             raise Refusal("own", "the bridge has published it itself")
-        publish = outwards(rule, message.topic, message.data, message.headers, self._place)
         link = self._link
+        publish = outwards(
+            rule,
+            message.topic,
+            message.data,
+            message.headers,
+            self._place,
+            has_properties=link.session.version == V5,
+        )
         if not rule.qos and not link.is_open:
             raise Refusal("broker_away", "the broker is away")
         if not link.session.fits(publish):
@@ -139,10 +148,11 @@ class Outwards:
         """Take the broker's answer."""
         self._is_done.set()
         if code >= REFUSED:
-            is_too_large = code == TOO_LARGE
-            text = f"the broker refuses it: {in_words(code, reason)}"
-            refusal = Refusal("too_large" if is_too_large else "broker_refused", text, code)
-            self._refused(account, message, due, refusal)
+            name = _NAMES.get(code, "broker_refused")
+            text = in_words(code, reason)
+            if code != NO_ANSWER:
+                text = f"the broker refuses it: {text}"
+            self._refused(account, message, due, Refusal(name, text, code))
             return
         account.passed += 1
         self._settle(message, due, None)

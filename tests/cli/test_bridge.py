@@ -50,6 +50,8 @@ def test_it_carries_until_a_signal(tmp_path: Path, number: signal.Signals) -> No
         where = ("--address", here.address, "--broker", there.url, "--log-format", "json")
         process = start(*options, *where)
         wait_for(process, "bridge_ready")
+        process.send_signal(signal.SIGHUP)  # which a unit of systemd may send
+        wait_for(process, "reload_ignored")
         sensor.subscribe("commands/#")
         sensor.publish("sensors/1", b"20.5")
         until_now(lambda: len(got) == 1)
@@ -148,7 +150,8 @@ def test_what_is_refused(arguments: tuple[str, ...], text: str) -> None:
         ("in = 1", "rules are written as [[in]]"),
         ("token = 1", "token is a text"),
         ("= 1", "cannot read"),
-        ('[[in]]\nfilter = "a"\nqos = 2', "qos is 0 or 1, not 2"),
+        ('\ufeff[[in]]\nfilter = "a"\nqos = 2', "qos is 0 or 1, not 2"),  # as editors write it
+        ('[[in]]\nfilter = "a"\ntoken = "t"', "options of the bridge stand above all rules"),
     ],
 )
 def test_what_no_file_has(tmp_path: Path, content: str, text: str) -> None:

@@ -85,6 +85,7 @@ def test_all_reasons_are_told() -> None:
     names = set()
     for source in SOURCES:
         names |= set(re.findall(r'(?:Refusal|_choose)\(\s*(?:\w+\.\w+, )?"(\w+)"', source))
+        names |= set(re.findall(r'(?:TOO_LARGE|NO_ANSWER): "(\w+)"', source))
         names |= set(re.findall(r'not_passed\[\s*"(\w+)"', source))
     assert {"not_json", "nobody", "failed", "queue_full", "left_to_broker"} <= names
     assert names <= told, names - told

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kps.errors import InvalidArgument
-from kps.mqtt.core.filters import check_filter, matches, may_meet, patterns
+from kps.mqtt.core.filters import check_filter, filters_meet, matches, may_meet, patterns
 from kps.protocol.patterns import Pattern
 
 LEVELS = st.sampled_from(["", "a", "b", "ab", "+"])
@@ -67,6 +67,20 @@ def test_patterns_that_meet(one: Pattern, other: Pattern) -> None:
     assert may_meet(one, other) == may_meet(other, one)
     if "*" not in one.text:
         assert may_meet(one, other) == other.matches(one.text)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ("#", "$SYS/#", False),
+        ("$SYS/#", "+/load", False),
+        ("$SYS/+", "$SYS/load", True),
+        ("+/b", "a/#", True),
+        ("a/b", "a/c", False),
+    ],
+)
+def test_filters_that_meet(one: str, other: str, expected: bool) -> None:
+    assert filters_meet(one, other) is filters_meet(other, one) is expected
 
 
 def test_patterns_that_do_not_meet() -> None:

@@ -101,7 +101,7 @@ class TestPayloads:
 
 
 class TestTopics:
-    @given(st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="+#")))
+    @given(st.text(st.characters(exclude_categories=["Cs", "Cc", "Cn"], exclude_characters="+#")))
     def test_a_topic_stays_as_it_is(self, rest: str) -> None:
         topic = f"a/{rest}"[:256]
         inward = inwards(InRule(filter="#"), Publish(topic, b"1"), PLACE)
@@ -134,10 +134,22 @@ class TestTopics:
             ("$SYS/a", "reserved"),
             ("__a", "reserved"),
             ("ä" * 40_000, "topic_long"),
+            ("a\x85", "topic_controls"),
+            ("a/\ufdd0", "topic_controls"),
+            ("a/\U0001ffff", "topic_controls"),
         ],
     )
     def test_what_the_broker_does_not_take(self, topic: str, name: str) -> None:
         assert refusal(outwards, OutRule(pattern="**"), topic, 1, {}, PLACE).name == name
+
+    @pytest.mark.parametrize("text", ["a\0", "a\nb", "\x9f", "\ufffe", "\U0010ffff"])
+    def test_headers_that_no_broker_takes(self, text: str) -> None:
+        """For these one may end the connection, and mosquitto does."""
+        rule = OutRule(pattern="**")
+        for headers in ({"name": text}, {text: "value"}):
+            assert refusal(outwards, rule, "a", 1, headers, PLACE).name == "header_controls"
+            old = outwards(rule, "a", 1, headers, PLACE, has_properties=False)
+            assert (old.payload, old.user) == (b"1", ())
 
     def test_what_does_not_begin_with_the_prefix(self) -> None:
         rule = InRule(filter="a/#", strip="a/")
@@ -165,41 +177,74 @@ class TestWay:
         assert refusal(passed, there, "b", 1).name == "too_far"
 
 
+IN: dict[str, Any] = {"in": [{"filter": "a"}]}
+
+
 class TestRules:
     @pytest.mark.parametrize(
-        "values",
+        ("values", "text"),
         [
-            {},
-            {"in": [{}]},
-            {"in": [{"filter": "a", "colour": 1}]},
-            {"in": {"filter": "a"}},
-            {"in": ["a"]},
-            {"in": [{"filter": "a", "qos": 2}]},
-            {"in": [{"filter": "a", "qos": True}]},
-            {"in": [{"filter": "a", "format": "xml"}]},
-            {"in": [{"filter": "a", "acks": 1}]},
-            {"in": [{"filter": "a", "qos": 0, "acks": True}]},
-            {"in": [{"filter": "a", "timeout": 0}]},
-            {"in": [{"filter": "a/#", "strip": "b"}]},
-            {"in": [{"filter": "a/#"}, {"filter": "+/b"}]},
-            {"out": [{"pattern": ""}]},
-            {"out": [{"pattern": "a"}, {"pattern": "a"}]},
-            {"out": [{"pattern": "a", "add": 1}]},
-            {"out": [{"pattern": "a"}], "colour": 1},
-            {"out": [{"pattern": "a"}], "window": 0},
-            {"out": [{"pattern": "a"}], "broker": "http://a"},
-            {"out": [{"pattern": "a"}], "broker": "mqtt://a:b"},
-            {"out": [{"pattern": "a"}], "user": 1},
-            {"out": [{"pattern": "a"}], "mqtt_version": "4"},
-            {"out": [{"pattern": "a"}], "figures_every": -1.0},
-            {"out": [{"pattern": "a"}], "figures_topic": "__kps/x"},
-            {"out": [{"pattern": "a"}], "id": ""},
-            {"out": [{"pattern": "a/*"}], "in": [{"filter": "a/#"}], "mqtt_version": "3.1.1"},
+            ({}, "nothing to bridge"),
+            ({"in": [{}]}, r"a \[\[in\]\] needs a filter"),
+            ({"in": [{"pattern": "a"}]}, "it has a filter, in the language of MQTT"),
+            ({"in": [{"filter": "a", "colour": 1}]}, r"the rule \[\[in\]\] 'a' has no colour$"),
+            ({"in": [{"filter": "a", "window": 1}]}, "options of the bridge stand above"),
+            ({"in": [{"filter": "a", "token": ""}]}, "options of the bridge stand above"),
+            ({"in": {"filter": "a"}}, "written as"),
+            ({"in": ["a"]}, "each rule is a table"),
+            ({"in": [{"filter": "a"}, {"filter": "b", "qos": 2}]}, "'b': qos is 0 or 1, not 2"),
+            ({"in": [{"filter": "a", "qos": True}]}, "qos is 0 or 1"),
+            ({"in": [{"filter": "a", "qos": 1.0}]}, "qos is 0 or 1, not 1.0"),
+            ({"in": [{"filter": "a", "format": "xml"}]}, "one of auto, json, text, bytes"),
+            ({"in": [{"filter": "a", "acks": 1}]}, "acks is True or False"),
+            ({"in": [{"filter": "a", "qos": 0, "acks": True}]}, "need QoS 1"),
+            ({"in": [{"filter": "a", "failed": "again"}]}, "failed needs acks"),
+            ({"in": [{"filter": "a", "timeout": 0}]}, "number of seconds"),
+            ({"in": [{"filter": "a/#", "strip": "b"}]}, "to strip it"),
+            ({"in": [{"filter": "a", "strip": "a"}]}, "nothing is left"),
+            ({"in": [{"filter": "a", "add": "__"}]}, "reserved"),
+            ({"in": [{"filter": "a/#"}, {"filter": "+/b"}]}, "topics in common"),
+            ({"out": [{"pattern": ""}]}, "a text that is not empty"),
+            ({"out": [{"filter": "a"}]}, "it has a pattern, in the language of KPS"),
+            ({"out": [{"pattern": "a/#"}]}, "'a/#': no topic of MQTT has . or #"),
+            ({"out": [{"pattern": "a/**", "add": "+/"}]}, "and .. all that follow"),
+            ({"out": [{"pattern": "$SYS/**"}]}, "reserved"),
+            ({"out": [{"pattern": "a", "strip": "a"}]}, "nothing is left"),
+            ({"out": [{"pattern": "a"}, {"pattern": "a"}]}, "the same pattern"),
+            ({"out": [{"pattern": "a", "add": 1}]}, "add is a text"),
+            ({**IN, "colour": 1}, "no option 'colour'"),
+            ({**IN, "window": 0}, "window is a whole number"),
+            ({**IN, "broker": "http://a"}, "broker is like"),
+            ({**IN, "broker": "mqtt://a:b"}, "broker is like"),
+            ({**IN, "broker": "mqtt://a..b"}, "broker is like"),
+            ({**IN, "broker": "mqtt://a?b"}, "broker is like"),
+            ({**IN, "broker": "mqtt://me:pa#ss@a"}, "# . % of a password as"),
+            ({**IN, "user": 1}, "user is a text"),
+            ({**IN, "user": "a\0"}, "user has at most"),
+            ({**IN, "password": "p" * 65_536}, "password has at most 65535"),
+            ({**IN, "password": "\udcff"}, "written in UTF-8"),
+            ({**IN, "password": "p", "mqtt_version": "3.1.1"}, "no password without a user"),
+            ({**IN, "mqtt_version": "4"}, "one of auto, 5, 3.1.1"),
+            ({**IN, "figures_every": -1.0}, "number of seconds"),
+            ({**IN, "figures_topic": "__kps/x"}, "programs may publish"),
+            ({**IN, "id": ""}, "id is a text"),
+            (
+                {"out": [{"pattern": "a/*"}], "in": [{"filter": "a/#"}], "mqtt_version": "3.1.1"},
+                "come back",
+            ),
         ],
     )
-    def test_what_is_refused(self, values: dict[str, Any]) -> None:
-        with pytest.raises(InvalidArgument):
-            Settings.read(values)
+    def test_what_is_refused(self, values: dict[str, Any], text: str) -> None:
+        with pytest.raises(InvalidArgument, match=text):
+            Settings.read(values, ["token"])
+
+    def test_a_broker_has_topics_of_its_own(self) -> None:
+        """Those with $ have no rule with a wildcard in front, and nothing goes out to them."""
+        rules = {"in": [{"filter": "#"}, {"filter": "$SYS/#"}]}
+        assert len(Settings.read(rules).ins) == 2
+        Settings.read(
+            {"mqtt_version": "3.1.1", "in": [{"filter": "$SYS/#"}], "out": [{"pattern": "**"}]}
+        )
 
     def test_loops_are_those_of_the_brokers_topics(self) -> None:
         rules: dict[str, Any] = {"mqtt_version": "3.1.1", "in": [{"filter": "a/#"}]}

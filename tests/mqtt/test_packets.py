@@ -72,8 +72,10 @@ def test_anything_else_is_malformed_or_incomplete(version: int, data: bytes, mos
 
 @pytest.mark.parametrize("size", [50, 70_000, 600_000])
 @pytest.mark.parametrize("piece", [7_919, 1_000_000])
-def test_of_a_large_message_comes_all_but_the_payload(size: int, piece: int) -> None:
-    large = Publish("a", b"x" * size, 1, pid=3, user=(("n", "v"),))
+@pytest.mark.parametrize("count", [0, 1, 20])
+def test_of_a_large_message_comes_the_head(size: int, piece: int, count: int) -> None:
+    """Also if its properties are what is large."""
+    large = Publish("a", b"x" * size, 1, pid=3, user=(("n", "v" * 60_000),) * count)
     written = packets.publish(V5, large) + packets.publish(V5, Publish("b", b"y"))
     reader = Reader(V5, 40)
     found = [
@@ -81,7 +83,9 @@ def test_of_a_large_message_comes_all_but_the_payload(size: int, piece: int) -> 
         for place in range(0, len(written), piece)
         for packet in reader.feed(written[place : place + piece])
     ]
-    assert found == [replace(large, payload=b"", left_out=size), Publish("b", b"y")]
+    behind = len(properties(user=large.user)) + size
+    head = Publish("a", b"", 1, pid=3, left_out=behind)
+    assert found == [head, Publish("b", b"y")]
 
 
 def test_answers_of_a_broker_of_mqtt_5() -> None:
@@ -116,6 +120,8 @@ def test_answers_of_a_broker_of_mqtt_3() -> None:
         b"\x30\x06\x00\x01a\x02\xee\x01",  # an unknown property
         b"\x10\x00",  # CONNECT, which no broker sends
         b"\x40\x01\x00",  # too short
+        b"\x20\x06\x00\x00\x03\x21\x00\x00",  # a broker that takes no message
+        b"\x20\x08\x00\x00\x05\x27\x00\x00\x00\x00",  # nor any packet
     ],
 )
 def test_what_is_refused(data: bytes) -> None:

@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 from kps.mqtt.core import packets
 from kps.mqtt.core.fields import variable
 from kps.mqtt.core.intake import Intake
-from kps.mqtt.core.packets import V3, V5, Connack, Publish, Reader
+from kps.mqtt.core.packets import V3, V5, Connack, Filter, Publish, Reader
+from kps.mqtt.core.reasons import ENDS_CONNECTION
+from kps.mqtt.core.sending import Outgoing
 from kps.mqtt.core.session import (
     Arrived,
     Broken,
     Opened,
-    Outgoing,
     Refused,
     Session,
     SessionConfig,
@@ -110,8 +111,33 @@ def test_pings() -> None:
     assert (session.deadline, session.tick(10.0), session.take()) == (10.0, [], packets.PINGREQ)
     session.receive(b"\xd0\x00", 11.0)
     assert (session.tick(20.0), session.take()) == ([], packets.PINGREQ)
-    assert session.tick(30.0, is_reading=False) == []
-    assert isinstance(session.tick(40.0)[0], Broken)
+    session.set_reading(False)
+    assert session.tick(30.0) == []
+    session.set_reading(True)
+    assert session.tick(40.0) == []  # what has come meanwhile is still to be read
+    assert isinstance(session.tick(50.0)[0], Broken)
+    assert session.deadline is None  # nothing more is due on this connection
+
+
+def test_a_subscription_must_be_answered() -> None:
+    session = Session(SessionConfig(client_id="me", answer_timeout=3.0))
+    opened(session)
+    session.subscribe([Filter("a", 1, 0), Filter("b", 1, 0)], 1.0)
+    assert session.deadline == 4.0
+    session.set_reading(False)
+    assert session.tick(4.0) == []
+    session.set_reading(True)
+    assert session.tick(7.0) == [Broken("the broker does not answer")]
+
+
+@pytest.mark.parametrize("answer", [b"\x00\x01\x00\x01", b"\x00\x02\x00\x01\x01"])
+def test_an_answer_is_to_a_subscription(answer: bytes) -> None:
+    """It has its number, and a code for each filter."""
+    session = Session(SessionConfig(client_id="me"))
+    opened(session)
+    session.subscribe([Filter("a", 1, 0), Filter("b", 1, 0)], 0.0)
+    (event,) = session.receive(b"\x90" + bytes((len(answer),)) + answer, 0.0)
+    assert event == Broken("an answer is to none of our subscriptions")
 
 
 def test_a_broker_may_want_other_pings() -> None:
@@ -146,6 +172,8 @@ def test_no_second_answer() -> None:
 def test_what_comes() -> None:
     session = Session(SessionConfig(client_id="me"))
     opened(session)
+    session.subscribe([Filter("a", 1, 0)], 0.0)
+    session.take()
     message = Publish("a", b"1", 1, pid=4)
     data = packets.publish(V5, message) + b"\x90\x04\x00\x01\x00\x01" + b"\xe0\x01\x8b"
     assert session.receive(data, 0.0) == [
@@ -155,6 +183,106 @@ def test_what_comes() -> None:
     ]
     session.acknowledge(4, 0x10)
     assert session.take() == b"\x40\x03\x00\x04\x10"
+
+
+def test_only_what_was_written_is_acknowledged() -> None:
+    session = Session(SessionConfig(client_id="me"))
+    opened(session, told=b"\x03\x21\x00\x01")
+    give(session, b"1")
+    answers = give(session, b"2")  # which has to wait
+    session.receive(packets.puback(V5, 2, 0), 0.0)
+    assert (answers, session.under_way) == ([], 2)
+
+
+def cut(session: Session, code: int | None = None) -> None:
+    """The broker ends the connection, and may say why."""
+    if code is not None:
+        session.receive(b"\xe0\x01" + bytes((code,)), 0.0)
+    session.end()
+
+
+class TestAMessageForWhichTheBrokerEndsTheConnection:
+    """It must not keep all others from passing."""
+
+    def test_it_is_given_up(self) -> None:
+        session = Session(SessionConfig(client_id="me"))
+        answers = [give(session, payload) for payload in (b"1", b"bad", b"3", b"4")]
+        for _ in range(30):
+            if not session.under_way:
+                break
+            for one in opened(session, True):
+                self.handle(session, one)
+        assert answers == [[(0, "")], [(ENDS_CONNECTION, "")], [(0, "")], [(0, "")]]
+
+    def handle(self, session: Session, message: Publish) -> None:
+        """Be a broker that handles messages in order, and not the bad one."""
+        if session.is_open and message.payload == b"bad":
+            cut(session)
+        elif session.is_open:
+            session.receive(packets.puback(V5, message.pid, 0), 0.0)
+            for one in written(session):
+                self.handle(session, one)
+
+    def test_what_has_an_answer_was_not_the_reason(self) -> None:
+        """A broker that tells of nothing before it ends: they go one at a time, after a while."""
+        session = Session(SessionConfig(client_id="me"))
+        answers = [give(session, payload) for payload in (b"1", b"bad", b"3")]
+        for _ in range(30):
+            if not session.under_way:
+                break
+            sent = opened(session, True)
+            if b"bad" in [one.payload for one in sent]:
+                cut(session)
+                continue
+            while sent:
+                (one,) = sent
+                if one.payload == b"bad":
+                    break
+                session.receive(packets.puback(V5, one.pid, 0), 0.0)
+                sent = written(session)
+            if session.is_open:
+                cut(session)
+        assert answers == [[(0, "")], [(ENDS_CONNECTION, "")], [(0, "")]]
+
+    def test_a_broker_that_says_so_is_believed_at_once(self) -> None:
+        session = Session(SessionConfig(client_id="me"))
+        answers = [give(session, payload) for payload in (b"1", b"2")]
+        opened(session)
+        cut(session, 0x81)
+        assert [one.payload for one in opened(session, True)] == [b"1"]
+        cut(session, 0x81)
+        assert answers == [[(ENDS_CONNECTION, "")], []]
+
+    @pytest.mark.parametrize("code", [0x8B, 0x8D, 0x97])
+    def test_other_ends_are_no_reason(self, code: int) -> None:
+        """A broker that shuts down, is full, or was not answered in time."""
+        session = Session(SessionConfig(client_id="me"))
+        answers = give(session, b"1")
+        for _ in range(50):
+            opened(session, True)
+            cut(session, code)
+        for now in range(50):
+            opened(session, True)
+            session.set_reading(True)
+            assert session.tick(30.0) == []
+            assert isinstance(session.tick(60.0)[0], Broken), now
+            session.end()
+        for _ in range(50):
+            session.begin(0.0, V5)  # and no connection at all
+            session.end()
+        assert (answers, session.under_way) == ([], 1)
+
+    def test_answers_in_between_begin_the_count_anew(self) -> None:
+        session = Session(SessionConfig(client_id="me"))
+        for number in range(20):
+            give(session, b"%d" % (2 * number))
+            give(session, b"%d" % (2 * number + 1))
+            opened(session, True)
+            cut(session)
+            first, *_ = opened(session, True)
+            session.receive(packets.puback(V5, first.pid, 0), 0.0)
+            cut(session)
+        assert session.under_way == 20
 
 
 def test_at_the_end_nothing_is_forgotten() -> None:

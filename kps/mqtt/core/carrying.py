@@ -1,5 +1,6 @@
 """A message of one side as a message of the other."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -12,6 +13,11 @@ from kps.mqtt.core.refusal import Refusal
 from kps.mqtt.core.rules import InRule, OutRule
 from kps.protocol.bus.message import has_controls
 from kps.protocol.patterns import HIDDEN
+
+# Controls and noncharacters, in a topic or a user property: MQTT lets a broker end the connection
+# for them, and mosquitto does. Surrogates are not even UTF-8.
+_PLANES = "".join(chr(plane << 16 | last) for plane in range(17) for last in (0xFFFE, 0xFFFF))
+_UNFIT = re.compile(f"[\\0-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef{_PLANES}]")
 
 
 class Place(NamedTuple):
@@ -44,12 +50,24 @@ def inwards(rule: InRule, message: Publish, place: Place) -> Inward:
 
 
 def outwards(
-    rule: OutRule, topic: str, data: Any, headers: Mapping[str, str], place: Place
+    rule: OutRule,
+    topic: str,
+    data: Any,
+    headers: Mapping[str, str],
+    place: Place,
+    *,
+    has_properties: bool = True,
 ) -> Publish:
-    """Return a message of the bus as one of the broker. Raises :class:`Refusal`."""
+    """Return a message of the bus as one of the broker. Raises :class:`Refusal`.
+
+    Without ``has_properties``, as in MQTT 3.1.1, headers do not pass.
+    """
     target = _renamed(rule, topic)
     _check_for_broker(target)
     user = tuple(passed(headers, place.bridge, place.max_bridges).items())
+    user = user if has_properties else ()
+    if any(_UNFIT.search(part) for pair in user for part in pair):
+        raise Refusal("header_controls", "a header has control characters or noncharacters")
     if any(len(part.encode()) > LONGEST_TEXT for pair in user for part in pair):
         raise Refusal("too_large", "a header is longer than MQTT allows")
     payload = to_mqtt(data, rule.format, retain=rule.retain)
@@ -81,7 +99,7 @@ def _check_for_broker(topic: str) -> None:
         raise Refusal("reserved", "the broker keeps topics with $ for itself")
     if topic.startswith(HIDDEN):
         raise Refusal("reserved", f"the bus keeps topics with {HIDDEN} for itself")
-    if has_controls(topic):
-        raise Refusal("topic_controls", "the topic has control characters")
+    if _UNFIT.search(topic):
+        raise Refusal("topic_controls", "the topic has control characters or noncharacters")
     if len(topic.encode()) > LONGEST_TEXT:
         raise Refusal("topic_long", f"the topic has more than {LONGEST_TEXT} bytes")

@@ -57,6 +57,13 @@ def patterns(filter_text: str) -> tuple[Pattern, ...]:
     return (Pattern(whole),)
 
 
+def filters_meet(one: str, other: str) -> bool:
+    """Tell whether some topic matches both filters."""
+    if {one[:1], other[:1]} in ({"$", "+"}, {"$", "#"}):
+        return False  # a wildcard in front has no topics with $
+    return any(may_meet(a, b) for a in patterns(one) for b in patterns(other))
+
+
 def literal(text: str, wildcards: str) -> str:
     """Return what a filter or pattern begins with, before its first wildcard."""
     return re.split(f"[{re.escape(wildcards)}]", text, maxsplit=1)[0]

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from kps.mqtt.core.fields import (
     KEEP_ALIVE,
+    LONGEST_TEXT,
     MAXIMUM_PACKET,
     MAXIMUM_QOS,
     MOST_REMAINING,
@@ -36,7 +37,7 @@ V3 = 4
 V5 = 5
 """MQTT 5."""
 
-_HEAD = 256 * 1024  # bytes of a packet that is too large, in which its topic is sought
+_HEAD = LONGEST_TEXT + 4  # bytes of a packet that is too large, in which its topic and number are
 
 PINGREQ = b"\xc0\x00"
 DISCONNECT = b"\xe0\x00"
@@ -56,7 +57,7 @@ class Publish:
     """With QoS 1: by what the receiver acknowledges it."""
     user: Pairs = ()
     left_out: int = 0
-    """Bytes of a payload that was too large, and not kept."""
+    """Bytes of a message that was too large, behind its topic and number: they were not kept."""
 
 
 class Connack(NamedTuple):
@@ -184,7 +185,7 @@ class Reader:
     """Makes packets of the bytes of one connection.
 
     Of a packet of more than ``max_packet`` bytes it keeps the head only: a :class:`Publish` comes
-    without its payload, so that its sender can be told. Raises :class:`Malformed`.
+    without properties and payload, so that its sender can be told. Raises :class:`Malformed`.
     """
 
     def __init__(self, version: int, max_packet: int) -> None:
@@ -249,14 +250,14 @@ class Reader:
         qos = head >> 1 & 3
         topic = fields.text()
         pid = fields.number(2) if qos else 0
-        found = fields.properties() if self._version == V5 else NO_PROPERTIES
-        payload = fields.rest()
-        if left_out >= 0:
-            left_out, payload = left_out + len(payload) or 1, b""
         if qos > 1 or (qos and not pid) or not topic:
             raise Malformed("a message has QoS 2, no number, or no topic")
         retain, dup = bool(head & 1), bool(head & 8)
-        return Publish(topic, payload, qos, retain, dup, pid, found.user, max(left_out, 0))
+        if left_out >= 0:  # of all that is behind, only a part may be here
+            left_out += len(fields.rest())
+            return Publish(topic, b"", qos, retain, dup, pid, left_out=left_out)
+        found = fields.properties() if self._version == V5 else NO_PROPERTIES
+        return Publish(topic, fields.rest(), qos, retain, dup, pid, found.user)
 
     def _connack(self, fields: Fields) -> Connack:
         is_present, code = bool(fields.number(1) & 1), fields.number(1)
@@ -265,6 +266,8 @@ class Reader:
             return Connack(code, is_present)
         found = fields.properties()
         numbers = found.numbers
+        if 0 in (numbers.get(RECEIVE_MAXIMUM), numbers.get(MAXIMUM_PACKET)):
+            raise Malformed("the broker says that it takes no message at all")
         return Connack(
             code,
             is_present,

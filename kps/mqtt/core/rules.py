@@ -1,16 +1,23 @@
 """The rules of a bridge: what passes in which direction, and how."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from functools import cached_property
 from typing import Any, TypeVar
 
 from kps.errors import InvalidArgument
-from kps.mqtt.core.filters import check_filter, literal, matches, may_meet, patterns
+from kps.mqtt.core.filters import (
+    check_filter,
+    filters_meet,
+    literal,
+    matches,
+    may_meet,
+    patterns,
+)
 from kps.mqtt.core.payloads import Format
 from kps.protocol.limits import check_seconds, check_switch, shown
-from kps.protocol.patterns import Pattern, Scope
+from kps.protocol.patterns import HIDDEN, Pattern, Scope
 
 
 class Retained(StrEnum):
@@ -59,7 +66,7 @@ class Rule:
                 raise InvalidArgument(f"{each.name} is a text, not {shown(value)}")
             elif each.type is bool:
                 check_switch(each.name, value)
-        if self.qos not in (0, 1) or isinstance(self.qos, bool):
+        if type(self.qos) is not int or self.qos not in (0, 1):
             raise InvalidArgument(f"qos is 0 or 1, not {shown(self.qos)}")
 
     @property
@@ -95,8 +102,11 @@ class InRule(Rule):
         check_filter(self.filter)
         check_seconds("timeout", self.timeout)
         _check_strip(self.strip, literal(self.filter, "+#"), self.filter)
+        _check_begin(self.add + self.filter[len(self.strip) :], (HIDDEN,))
         if self.qos == 0 and (self.acks or self.nobody is not Choice.TAKE):
             raise InvalidArgument("acks and nobody need QoS 1")
+        if self.failed is not Choice.REFUSE and not self.acks:
+            raise InvalidArgument("failed needs acks = true: else no subscriber is asked")
 
     @property
     def name(self) -> str:
@@ -129,6 +139,13 @@ class OutRule(Rule):
                 f"a pattern is a text that is not empty, not {shown(self.pattern)}"
             )
         _check_strip(self.strip, literal(self.pattern, "*"), self.pattern)
+        target = self.add + self.pattern[len(self.strip) :]
+        _check_begin(target, ("$", HIDDEN))
+        if "+" in target or "#" in target:
+            raise InvalidArgument(
+                f"no topic of MQTT has + or #, unlike {shown(target)}; "
+                "in a pattern of KPS * is a level, and ** all that follow"
+            )
 
     @property
     def name(self) -> str:
@@ -151,22 +168,42 @@ def _check_strip(strip: str, begin: str, source: str) -> None:
         raise InvalidArgument(f"not all topics of {source!r} begin with {strip!r}, to strip it")
 
 
+def _check_begin(target: str, reserved: tuple[str, ...]) -> None:
+    """Refuse a rule of which no topic could pass."""
+    if not target:
+        raise InvalidArgument("nothing is left of its topic")
+    if target.startswith(reserved):
+        raise InvalidArgument(f"nothing passes to topics like {shown(target)}: they are reserved")
+
+
 AnyRule = TypeVar("AnyRule", InRule, OutRule)
 
 
-def read_rule(kind: type[AnyRule], table: object) -> AnyRule:
-    """Read a rule from a table of a TOML file. Raises :class:`kps.InvalidArgument`."""
-    word = "in" if kind is InRule else "out"
-    source = "filter" if kind is InRule else "pattern"
+def read_rule(kind: type[AnyRule], table: object, options: Collection[str] = ()) -> AnyRule:
+    """Read a rule from a table of a TOML file. Raises :class:`kps.InvalidArgument`.
+
+    ``options`` are those of the bridge, which do not belong into a rule.
+    """
+    word, source, other = "in", "filter", "pattern"
+    if kind is OutRule:
+        word, source, other = "out", "pattern", "filter"
     if not isinstance(table, Mapping):
         raise InvalidArgument(f"each rule is a table [[{word}]], not {shown(table)}")
     values: dict[str, Any] = dict(table)
-    unknown = values.keys() - {each.name for each in fields(kind)}
-    if unknown:
-        raise InvalidArgument(f"a rule [[{word}]] has no {min(unknown)}")
+    rule = f"the rule [[{word}]] {shown(values[source])}" if source in values else f"a [[{word}]]"
+    for name in sorted(values.keys() - {each.name for each in fields(kind)}):
+        hint = ""
+        if name == other:
+            hint = f": it has a {source}, in the language of {'KPS' if kind is OutRule else 'MQTT'}"
+        elif name in options:
+            hint = ": options of the bridge stand above all rules"
+        raise InvalidArgument(f"{rule} has no {name}{hint}")
     if source not in values:
-        raise InvalidArgument(f"a rule [[{word}]] needs a {source}")
-    return kind(**values)
+        raise InvalidArgument(f"{rule} needs a {source}")
+    try:
+        return kind(**values)
+    except InvalidArgument as error:
+        raise InvalidArgument(f"{rule}: {error}") from None
 
 
 def check_together(ins: tuple[InRule, ...], outs: tuple[OutRule, ...]) -> None:
@@ -175,7 +212,7 @@ def check_together(ins: tuple[InRule, ...], outs: tuple[OutRule, ...]) -> None:
         raise InvalidArgument("there is nothing to bridge: name rules, such as --in 'sensors/#'")
     for number, one in enumerate(ins):
         for other in ins[:number]:
-            if any(may_meet(a, b) for a in one.patterns for b in other.patterns):
+            if filters_meet(one.filter, other.filter):
                 text = f"the rules {other.name!r} and {one.name!r} have topics in common"
                 raise InvalidArgument(f"{text}: a message from the broker has one rule")
     names = [rule.name for rule in outs]
@@ -189,6 +226,8 @@ def loop_among(ins: tuple[InRule, ...], outs: tuple[OutRule, ...]) -> str:
     A broker of MQTT 5 does not send back what it got from us; one of MQTT 3.1.1 does.
     """
     for one in ins:
+        if one.filter.startswith("$"):
+            continue  # nothing goes out there
         for other in outs:
             if any(may_meet(pattern, other.target) for pattern in one.patterns):
                 return f"{one.name!r} and {other.name!r}"

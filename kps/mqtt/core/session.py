@@ -1,16 +1,14 @@
 """A session at a broker: what is under way, over several connections.
 
-Bytes, times and messages go in; events and bytes to write come out. Messages with QoS 1 stay here
-until the broker has acknowledged them, and go to the next connection in their order.
+Bytes, times and messages go in; events and bytes to write come out.
 """
 
-from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from kps.mqtt.core import packets
-from kps.mqtt.core.fields import MOST_REMAINING, Malformed
+from kps.mqtt.core.fields import Malformed
 from kps.mqtt.core.packets import (
     V3,
     V5,
@@ -24,9 +22,8 @@ from kps.mqtt.core.packets import (
     Reader,
     Suback,
 )
-from kps.mqtt.core.reasons import TOO_LARGE, in_words
-
-_LAST_PID = 65_535
+from kps.mqtt.core.reasons import BLAMES, BLAMES_NO_MESSAGE, in_words
+from kps.mqtt.core.sending import End, Outgoing, Sending
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,18 +43,7 @@ class SessionConfig:
     max_packet: int = 4 * 1024 * 1024
     """The largest packet that we take."""
     answer_timeout: float = 10.0
-    """Time for the answer to CONNECT."""
-
-
-class Outgoing:
-    """A message for the broker. ``done`` gets the code of its answer, once; see ``reasons``."""
-
-    __slots__ = ("done", "message", "was_written")
-
-    def __init__(self, message: Publish, done: Callable[[int, str], None]) -> None:
-        self.message = message
-        self.done = done
-        self.was_written = False
+    """Time for the answers to CONNECT and SUBSCRIBE."""
 
 
 class Opened(NamedTuple):
@@ -104,35 +90,38 @@ class Session:
         """The version of MQTT in use."""
         self.is_open = False
         """Whether there is a connection that the broker has accepted."""
-        self.deadline: float | None = None
-        """When ``tick`` has something to do, if nothing comes before."""
         self._reader = Reader(self.version, config.max_packet)
         self._output: list[bytes] = []
-        self._under_way: dict[int, Outgoing] = {}  # by the number of the packet, in order
-        self._unwritten: deque[int] = deque()  # of these, those not written on this connection
-        self._in_air = 0
-        self._limit = config.window
-        self._max_packet = MOST_REMAINING
-        self._pid = 0
+        self._sending = Sending(config.window)
+        self._asked: tuple[int, int] | None = None  # the SUBSCRIBE: number, and filters in it
+        self._answer_by: float | None = None  # when the broker must have answered
+        self._ping_at: float | None = None
         self._interval = float(config.keep_alive)  # between pings; 0: none
+        self._is_reading = True
         self._has_heard = True  # since the last ping
+        self._end = End.OTHER  # why this connection ends, should it end now
+
+    @property
+    def deadline(self) -> float | None:
+        """When ``tick`` has something to do, if nothing comes before."""
+        return min((at for at in (self._answer_by, self._ping_at) if at is not None), default=None)
 
     @property
     def under_way(self) -> int:
         """Messages with QoS 1 that the broker has not acknowledged yet."""
-        return len(self._under_way)
+        return len(self._sending)
 
     @property
     def has_room(self) -> bool:
         """Whether one more message with QoS 1 may be given."""
-        return len(self._under_way) < self.config.window
+        return len(self._sending) < self.config.window
 
     def fits(self, message: Publish) -> bool:
         """Tell whether the broker takes a message of this size, as far as it has said."""
         names = len(message.topic) + sum(len(name) + len(one) + 2 for name, one in message.user)
         most = len(message.payload) + 4 * names + 16  # a character takes up to four bytes
-        return most <= self._max_packet or (
-            len(packets.publish(self.version, message)) <= self._max_packet
+        return most <= self._sending.max_packet or (
+            len(packets.publish(self.version, message)) <= self._sending.max_packet
         )
 
     # -- life -------------------------------------------------------------------------------
@@ -153,27 +142,29 @@ class Session:
                 receive_maximum=config.window,
             )
         ]
-        self.deadline = now + config.answer_timeout
-        self._has_heard = True
+        self._answer_by = now + config.answer_timeout
+        self._asked = None
+        self._is_reading = self._has_heard = True
+        self._end = End.OTHER
 
     def end(self) -> None:
-        """The connection is gone."""
+        """The connection is gone. Messages over which it ends again and again are given up."""
         self.is_open = False
-        self.deadline = None
+        self._answer_by = self._ping_at = None
         self._output = []
+        self._sending.lost(self._end)
+        self._end = End.OTHER
 
     def give_up(self) -> list[Outgoing]:
         """Forget what the broker has not acknowledged, and return it."""
-        given_up = list(self._under_way.values())
-        self._under_way.clear()
-        self._unwritten.clear()
-        return given_up
+        return self._sending.give_up()
 
     def disconnect(self) -> None:
         """Tell the broker that we leave."""
         if self.is_open:
             self._output.append(packets.DISCONNECT)
             self.is_open = False
+            self._end = End.OTHER
 
     # -- what goes out ----------------------------------------------------------------------
 
@@ -182,9 +173,12 @@ class Session:
         output, self._output = self._output, []
         return b"".join(output)
 
-    def subscribe(self, filters: Sequence[Filter]) -> None:
+    def subscribe(self, filters: Sequence[Filter], now: float) -> None:
         """Subscribe. ``Subscribed`` has the answer."""
-        self._output.append(packets.subscribe(self.version, self._new_pid(), filters))
+        pid = self._sending.new_pid()
+        self._asked = pid, len(filters)
+        self._answer_by = now + self.config.answer_timeout
+        self._output.append(packets.subscribe(self.version, pid, filters))
 
     def publish(self, message: Outgoing) -> None:
         """Send a message, with QoS 1 when the broker takes it. There is room, or QoS is 0.
@@ -195,27 +189,31 @@ class Session:
             self._output.append(packets.publish(self.version, message.message))
             message.done(0, "")
             return
-        pid = self._new_pid()
-        message.message = replace(message.message, pid=pid)
-        self._under_way[pid] = message
-        self._unwritten.append(pid)
+        self._sending.add(message)
         if self.is_open:
-            self._write_some()
+            self._output += self._sending.write(self.version)
 
     def acknowledge(self, pid: int, code: int) -> None:
         """Answer a message with QoS 1 that has come on this connection."""
         self._output.append(packets.puback(self.version, pid, code))
 
-    def tick(self, now: float, *, is_reading: bool = True) -> list[Event]:
-        """Do what is due. Who has stopped reading cannot say that the broker is silent."""
-        if self.deadline is None or now < self.deadline:
-            return []
-        if not self.is_open or (is_reading and not self._has_heard):
-            return [Broken("the broker does not answer")]
-        self._has_heard = False
-        self._output.append(packets.PINGREQ)
-        self.deadline = now + self._interval
-        return []
+    def set_reading(self, is_reading: bool) -> None:
+        """Note whether the connection is read. While it is not, a broker only seems silent."""
+        self._is_reading = is_reading
+        self._has_heard = True
+
+    def tick(self, now: float) -> list[Event]:
+        """Do what is due."""
+        is_silent = False
+        if self._answer_by is not None and now >= self._answer_by:
+            is_silent = self._is_reading
+            self._answer_by = now + self.config.answer_timeout
+        if self._ping_at is not None and now >= self._ping_at:
+            is_silent = is_silent or (self._is_reading and not self._has_heard)
+            self._has_heard = False
+            self._output.append(packets.PINGREQ)
+            self._ping_at = now + self._interval
+        return [self._broken("the broker does not answer")] if is_silent else []
 
     # -- what comes in ----------------------------------------------------------------------
 
@@ -226,7 +224,9 @@ class Session:
             for packet in self._reader.feed(data):
                 self._handle(packet, now, events)
         except Malformed as error:
-            events.append(Broken(str(error)))
+            is_mqtt = self.is_open
+            text = str(error) if is_mqtt else f"what answers does not speak MQTT: {error}"
+            events.append(self._broken(text))
         self._has_heard = True
         return events
 
@@ -243,53 +243,49 @@ class Session:
                 events.append(Opened(packet))
             case Connack(code):
                 events.append(Refused(code, in_words(code, packet.reason)))
-            case Suback(_, codes):
+            case Suback(pid, codes):
+                if self._asked != (pid, len(codes)):
+                    raise Malformed("an answer is to none of our subscriptions")
+                self._asked = self._answer_by = None
                 events.append(Subscribed(codes))
             case Disconnect(code, reason):
-                events.append(Broken(in_words(code, reason) if code else "the broker leaves", code))
+                text = in_words(code, reason) if code else "the broker leaves"
+                events.append(self._broken(text, code))
+                self._end = _end_of(code)
             case Pingresp():
                 pass
 
     def _opened(self, connack: Connack, now: float) -> None:
         self.is_open = True
-        self._limit = min(self.config.window, connack.receive_maximum)
-        self._max_packet = connack.max_packet
+        self._end = End.CUT
         kept = connack.keep_alive
         self._interval = float(self.config.keep_alive if kept is None else kept)
-        self.deadline = now + self._interval if self._interval else None
-        self._in_air = 0
-        self._unwritten = deque(self._under_way)
-        if not connack.session_present:
-            for one in self._under_way.values():
-                one.was_written = False
-        self._write_some()
-
-    def _write_some(self) -> None:
-        while self._unwritten and self._in_air < self._limit:
-            pid = self._unwritten.popleft()
-            one = self._under_way[pid]
-            written = packets.publish(self.version, replace(one.message, dup=one.was_written))
-            if len(written) > self._max_packet:
-                del self._under_way[pid]
-                one.done(TOO_LARGE, "")
-                continue
-            one.was_written = True
-            self._in_air += 1
-            self._output.append(written)
+        self._answer_by = None
+        self._ping_at = now + self._interval if self._interval else None
+        self._sending.opened(
+            min(self.config.window, connack.receive_maximum),
+            connack.max_packet,
+            is_present=connack.session_present,
+        )
+        self._output += self._sending.write(self.version)
 
     def _acknowledged(self, pid: int, code: int, reason: str) -> None:
-        one = self._under_way.pop(pid, None)
-        if one is None:
-            return  # of a session that we have given up
-        self._in_air -= 1
-        self._write_some()
-        one.done(code, reason)
+        one = self._sending.acknowledged(pid)
+        if one is not None:
+            self._output += self._sending.write(self.version)
+            one.done(code, reason)
 
-    def _new_pid(self) -> int:
-        while True:
-            self._pid = self._pid % _LAST_PID + 1
-            if self._pid not in self._under_way:
-                return self._pid
+    def _broken(self, reason: str, code: int = 0) -> Broken:
+        """Note that the connection has to end, and nothing is due on it any more."""
+        self._end = End.OTHER
+        self._answer_by = self._ping_at = None
+        return Broken(reason, code)
+
+
+def _end_of(code: int) -> End:
+    if code in BLAMES:
+        return End.BLAMED
+    return End.OTHER if code in BLAMES_NO_MESSAGE else End.CUT
 
 
 def versions(wanted: int | None) -> tuple[int, ...]:

@@ -1,12 +1,13 @@
 """The settings of a bridge, as they stand in its file."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from kps.errors import InvalidArgument
 from kps.mqtt.core.carrying import Place
+from kps.mqtt.core.fields import LONGEST_TEXT
 from kps.mqtt.core.packets import V3, V5
 from kps.mqtt.core.rules import InRule, OutRule, check_together, loop_among, read_rule
 from kps.mqtt.core.session import SessionConfig
@@ -89,22 +90,29 @@ class Settings:
         _check_number("max_bridges", self.max_bridges, 1, 100)
         if not self.id:
             raise InvalidArgument("id is a text that is not empty")
+        config = self.session
+        for name, text in (("id", self.id), ("user", config.user), ("password", config.password)):
+            _check_text(name, text or "")
+        if self.version == V3 and config.password is not None and config.user is None:
+            raise InvalidArgument("in MQTT 3.1.1 there is no password without a user")
         if has_controls(self.figures_topic) or self.figures_topic.startswith(HIDDEN):
             raise InvalidArgument("figures_topic is a topic that programs may publish on")
-        self._login()
         check_together(self.ins, self.outs)
         if self.version == V3:
             self.check_loops()
 
     @classmethod
-    def read(cls, values: Mapping[str, Any]) -> "Settings":
-        """Read them from a file's tables."""
+    def read(cls, values: Mapping[str, Any], others: Collection[str] = ()) -> "Settings":
+        """Read them from a file's tables. ``others`` are options that the file has beside them."""
         found = dict(values)
-        unknown = found.keys() - ({each.name for each in fields(cls)} - {"ins", "outs"})
-        for name in sorted(unknown - {"in", "out"}):
+        options = {each.name for each in fields(cls)} - {"ins", "outs"}
+        for name in sorted(found.keys() - options - {"in", "out"}):
             raise InvalidArgument(f"a bridge has no option {shown(name)}")
-        ins = tuple(read_rule(InRule, one) for one in _tables("in", found.pop("in", [])))
-        outs = tuple(read_rule(OutRule, one) for one in _tables("out", found.pop("out", [])))
+        options |= set(others)
+        ins = tuple(read_rule(InRule, one, options) for one in _tables("in", found.pop("in", [])))
+        outs = tuple(
+            read_rule(OutRule, one, options) for one in _tables("out", found.pop("out", []))
+        )
         return cls(**found, ins=ins, outs=outs)
 
     def check_loops(self) -> None:
@@ -146,17 +154,32 @@ class Settings:
         try:
             parts = urlsplit(self.broker)
             host, port = parts.hostname, parts.port
+            host = host and host.encode("idna").decode()  # as connecting will do
         except ValueError:
             host = port = None
             parts = urlsplit("")
-        if parts.scheme not in _PORTS or not host or port == 0 or parts.path not in ("", "/"):
+        is_more = parts.path not in ("", "/") or parts.query or parts.fragment
+        if parts.scheme not in _PORTS or not host or port == 0 or is_more:
             # Without the address itself, which may have a password.
-            raise InvalidArgument("broker is like mqtt://localhost:1883 or mqtts://broker.example")
+            raise InvalidArgument(
+                "broker is like mqtt://localhost:1883 or mqtts://user:password@broker.example, "
+                "with @ / : # ? % of a password as %40 %2F %3A %23 %3F %25"
+            )
         broker = Broker(host, port or _PORTS[parts.scheme], parts.scheme == "mqtts")
         user, password = (
             None if one is None else unquote(one) for one in (parts.username, parts.password)
         )
         return broker, user, password
+
+
+def _check_text(name: str, text: str) -> None:
+    """Refuse a text that no packet of MQTT can hold, without showing it."""
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise InvalidArgument(f"{name} can be written in UTF-8") from None
+    if size > LONGEST_TEXT or "\0" in text:
+        raise InvalidArgument(f"{name} has at most {LONGEST_TEXT} bytes, and none of them is 0")
 
 
 def _check_number(name: str, value: object, least: int, most: int) -> None:

@@ -87,6 +87,11 @@ class Mailbox:
         """Whether there are messages that the program has not begun to handle."""
         return bool(self._messages) or length_hint(self._batch) > 0
 
+    @property
+    def unhandled(self) -> int:
+        """How many messages the program has not begun to handle."""
+        return len(self._messages) + length_hint(self._batch)
+
     def progress(self) -> tuple[int, int]:
         """Return a value that changes whenever the program goes on to another message.
 
