@@ -7,6 +7,7 @@ import logging
 import secrets
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from kps.errors import ClientClosed
@@ -63,6 +64,7 @@ class Inwards:
         self._asked: list[InRule] = []  # what the latest SUBSCRIBE was about
         self._has_subscribed = False
         self._is_ending = False
+        self._is_over = False  # whether the time for what is under way has ended, too
         self._has_started = False  # whether tasks have begun that have not run yet
         self._failure: BaseException | None = None
         self._names = (f"{secrets.token_hex(6)}-{number}" for number in itertools.count(1))
@@ -149,7 +151,8 @@ class Inwards:
                     if self._under_way:
                         await asyncio.wait(self._under_way, timeout=0.05)
                     else:
-                        await asyncio.sleep(0)
+                        await asyncio.sleep(0.01)
+        self._is_over = True
         for task in self._under_way:
             task.cancel()
         await asyncio.gather(*self._under_way, return_exceptions=True)
@@ -189,11 +192,18 @@ class Inwards:
                 await asyncio.sleep(0)
             await self._publish(rule, account, message, inward)
             return
-        await self._places.acquire()
+        try:
+            await self._places.acquire()
+        except asyncio.CancelledError:
+            account.not_passed["left_to_broker"] += 1
+            raise
+        if self._is_over:
+            account.not_passed["left_to_broker"] += 1
+            return
         task = asyncio.create_task(self._deliver(rule, account, entry, inward))
         self._has_started = True
         self._under_way.add(task)
-        task.add_done_callback(self._delivered)
+        task.add_done_callback(partial(self._delivered, account))
 
     def _check_retained(self, rule: InRule, message: Publish) -> None:
         if message.retain and rule.retained is Retained.NEVER:
@@ -239,15 +249,20 @@ class Inwards:
             await self.bus.publish(inward)
         except Refusal as refusal:
             self._refused(account, message, None, refusal)
+        except asyncio.CancelledError:
+            account.not_passed["at_end"] += 1
+            raise
         else:
             self._passed(rule, account, message)
 
     # -- QoS 1 ------------------------------------------------------------------------------
 
-    def _delivered(self, task: asyncio.Task[None]) -> None:
+    def _delivered(self, account: Account, task: asyncio.Task[None]) -> None:
         self._under_way.discard(task)
         self._places.release()
-        if not task.cancelled() and task.exception() is not None:  # a mistake of ours
+        if task.cancelled():  # perhaps before it had begun
+            account.not_passed["left_to_broker"] += 1
+        elif task.exception() is not None:  # a mistake of ours
             self._failure = task.exception()
             self._news.set()
 
@@ -268,9 +283,6 @@ class Inwards:
             except ClientClosed:  # the broker sends it again, to the next bridge with this id
                 account.not_passed["left_to_broker"] += 1
                 return
-            except asyncio.CancelledError:
-                account.not_passed["left_to_broker"] += 1
-                raise
             else:
                 self._passed(rule, account, entry.message)
                 self._settle(entry, code)

@@ -277,3 +277,21 @@ def test_a_broker_that_takes_no_connection_for_long_is_tried_less_often() -> Non
                 assert bridge._link._attempt >= 3
 
     run(work())
+
+
+def test_at_the_end_each_message_is_in_the_books() -> None:
+    """Those that the bus has not taken, one that waits for a place, and those behind it."""
+
+    async def work() -> None:
+        async with Broker() as there, server() as here:
+            held = asyncio.Event()
+            await here.subscribe("a/1", lambda message: held.wait())
+            ins = [{"filter": "a/#", "acks": True, "timeout": 60.0}]
+            async with bridged(here.url, there.url, ins=ins, window=2, grace=0.05) as bridge:
+                there.send(*messages(*["a/1"] * 5))
+                await until(lambda: account(bridge, "in a/#")["came"] == 3)
+            figures = account(bridge, "in a/#")
+            assert (figures["came"], figures["not_passed"]) == (5, {"left_to_broker": 5})
+            held.set()
+
+    run(work())
