@@ -45,6 +45,7 @@ class Bus:
         self._started = threading.Event()
         self._is_closed = False
         self._is_over = False  # the client has ended, by whatever reason
+        self._on_end: Callable[[], None] = lambda: None
         self._thread = threading.Thread(target=self._work, name="kps-channels", daemon=True)
         self._loop: asyncio.AbstractEventLoop
         self._end: asyncio.Event
@@ -52,8 +53,12 @@ class Bus:
         self._opening: asyncio.Task[object]
         self.client: Client
 
-    def start(self) -> None:
-        """Start the thread, which connects. Does not wait for the connection."""
+    def start(self, on_end: Callable[[], None]) -> None:
+        """Start the thread, which connects, and calls ``on_end`` at its end.
+
+        Does not wait for the connection. Raises :class:`kps.ConnectFailed`.
+        """
+        self._on_end = on_end
         try:
             self._thread.start()
         except RuntimeError as error:  # the system has no more threads
@@ -87,6 +92,21 @@ class Bus:
                 self._is_closed = True
                 self._loop.call_soon_threadsafe(self._end.set)
         self._thread.join()
+
+    def leave(self, last: Coroutine[Any, Any, object], then: Callable[[], None]) -> None:
+        """End by itself after ``last``, and call ``then``. Any thread may call; none waits."""
+
+        async def go() -> None:
+            try:
+                await last
+            finally:
+                self._end.set()
+                then()
+
+        if self._is_closed:  # its thread has failed
+            last.close()
+        else:
+            asyncio.run_coroutine_threadsafe(go(), self._loop)
 
     # -- on the loop of the client --------------------------------------------------------------
 
@@ -127,6 +147,7 @@ class Bus:
         finally:
             self._is_closed = True
             self._started.set()
+            self._on_end()
 
     async def _main(self) -> None:
         self._loop = asyncio.get_running_loop()

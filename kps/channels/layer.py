@@ -1,13 +1,12 @@
 """The channel layer: what Channels calls."""
 
 import asyncio
-import atexit
 import contextlib
 import re
 import threading
+import weakref
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
-from weakref import WeakSet
 
 from channels import exceptions
 from channels.layers import BaseChannelLayer
@@ -15,6 +14,7 @@ from channels.layers import BaseChannelLayer
 from kps.channels.counts import Counts
 from kps.channels.names import Names
 from kps.channels.post import Post, Settings
+from kps.channels.posts import posts
 from kps.errors import InvalidArgument, MessageTooLarge
 from kps.io_asyncio.client import Client
 from kps.io_common.checks import check_count
@@ -34,8 +34,9 @@ class KpsChannelLayer(BaseChannelLayer):  # type: ignore[misc]
     """A channel layer for Django Channels over a server of KPS.
 
     A process has one connection, whichever event loops and threads call, and it begins with the
-    first call. While there is none, methods that send wait for it for up to ``timeout`` seconds,
-    without blocking their loop, and then raise :class:`kps.NotConnected`; ``receive`` waits on.
+    first call. It ends with ``close``, or when nobody refers to the layer any more. While there is
+    none, methods that send wait for it for up to ``timeout`` seconds, without blocking their loop,
+    and then raise :class:`kps.NotConnected`; ``receive`` waits on.
 
     A message is a dictionary of what JSON can say, and ``bytes``; tuples come as lists. It has up
     to 1 MiB as JSON, or what the server's ``max_message`` allows; bytes take a third more.
@@ -90,14 +91,13 @@ class KpsChannelLayer(BaseChannelLayer):  # type: ignore[misc]
             prefix=prefix,
             expiry=check_seconds("expiry", expiry),
             group_expiry=check_seconds("group_expiry", group_expiry),
-            capacity=self.get_capacity,
+            capacity=_capacity_by(self.channel_capacity, capacity),
             timeout=check_seconds("timeout", timeout),
             client=client,
         )
         self._lock = threading.Lock()
         self._post: Post | None = None
-        self._of_parents: list[Post] = []  # nothing of theirs may be touched, nor collected
-        _layers.add(self)
+        self._finalizer: weakref.finalize[..., KpsChannelLayer] | None = None
         watch_forks(self)
 
     # -- channels -----------------------------------------------------------------------------
@@ -175,7 +175,7 @@ class KpsChannelLayer(BaseChannelLayer):  # type: ignore[misc]
         Those who wait get :class:`kps.ClientClosed`. The next call begins anew.
         """
         with self._lock:
-            post, self._post = self._post, None
+            post = self._forget_post()
         if post is not None:
             await asyncio.to_thread(post.close)
 
@@ -204,23 +204,36 @@ class KpsChannelLayer(BaseChannelLayer):  # type: ignore[misc]
         with self._lock:
             if self._post is None:
                 post = Post(self._settings)
-                post.bus.start()
+                posts.start(post)
+                self._finalizer = weakref.finalize(self, post.leave)
+                self._finalizer.atexit = False
                 self._post = post
             return self._post
+
+    def _forget_post(self) -> Post | None:
+        post, self._post = self._post, None
+        if self._finalizer is not None:
+            self._finalizer.detach()
+        return post
 
     def forked(self) -> None:
         """In a forked child: begin anew with the next call."""
         self._lock = threading.Lock()
-        if self._post is not None:
-            self._of_parents.append(self._post)
-            self._post = None
+        self._forget_post()
 
-    def _at_exit(self) -> None:
-        post = self._post
-        if post is not None:
-            with contextlib.suppress(Exception):  # the program ends anyway
-                asyncio.run(post.drain())
-            post.close()
+
+def _capacity_by(
+    capacities: list[tuple[re.Pattern[str], int]], otherwise: int
+) -> Callable[[str], int]:
+    """Return what tells the capacity of a channel, without a reference to the layer."""
+
+    def find(channel: str) -> int:
+        for pattern, capacity in capacities:
+            if pattern.match(channel):
+                return capacity
+        return otherwise
+
+    return find
 
 
 def _packed(message: object) -> dict[str, Any]:
@@ -238,13 +251,3 @@ def _errors_of_channels() -> Iterator[None]:
         yield
     except MessageTooLarge as error:
         raise exceptions.MessageTooLarge(str(error)) from error
-
-
-_layers: WeakSet[KpsChannelLayer] = WeakSet()
-
-
-@atexit.register
-def _close_all() -> None:
-    """Write what was sent: the threads of clients are daemons, which die with the program."""
-    for layer in list(_layers):
-        layer._at_exit()

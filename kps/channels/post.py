@@ -118,6 +118,13 @@ class Post:
         self.store.close()
         self.counts.tell()
 
+    def leave(self) -> None:
+        """End by itself when workers have what was sent to them, and do not wait for that.
+
+        It blocks nowhere, so it may be called from a finalizer.
+        """
+        self.bus.leave(self._outbox.drain(self._settings.timeout), self.counts.tell)
+
     # -- on the loop of the client --------------------------------------------------------------
 
     async def _send_to_process(self, owner: str, channel: str, message: dict[str, Any]) -> None:

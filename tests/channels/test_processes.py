@@ -1,10 +1,12 @@
 """Event loops, threads, forks and the end of a program: a process has one connection."""
 
 import asyncio
+import gc
 import json
 import subprocess
 import sys
 import threading
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +153,10 @@ if os.fork() == 0:
     os.write(writing, json.dumps(answer).encode())
     os._exit(0)
 assert os.waitstatus_to_exitcode(os.wait()[1]) == 0
+if os.fork() == 0:
+    signal.alarm(40)
+    sys.exit(3)  # which waits for threads of C, of which the child has none
+assert os.waitstatus_to_exitcode(os.wait()[1]) == 3
 after = asyncio.run(main(layer, "parent again"))
 print(json.dumps([before, json.loads(os.read(reading, 10_000)), after]))
 """
@@ -163,3 +169,17 @@ def test_a_forked_child_has_a_connection_of_its_own(server: kps.sync.Server) -> 
     ]  # fmt: skip
     ids = [channel.partition("!")[0] for _, channel in (before, child, after)]
     assert ids[0] == ids[2] != ids[1]
+
+
+@on_loop
+async def test_a_layer_that_nobody_refers_to_ends(server: kps.sync.Server) -> None:
+    """Tests that override the setting make many; what it has sent still goes to a worker."""
+    layer = KpsChannelLayer(server.address, timeout=PATIENCE)
+    await layer.group_add("group", await layer.new_channel())
+    await layer.send("tasks", text(1))
+    forgotten = weakref.ref(layer)
+    del layer
+    await until(lambda: gc.collect() >= 0 and forgotten() is None)
+    async with layers(server) as [worker]:
+        assert await worker.receive("tasks") == text(1)
+    await until(lambda: server.count_clients() == 0)
