@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Protocol
 
 from kps.protocol.access import rules
 from kps.protocol.access.cross_origin import fields_for, preflight
@@ -24,13 +23,13 @@ from kps.protocol.dialect.server import LEVEL_2
 from kps.protocol.server.delivery import Delivery
 from kps.protocol.server.gate import STOPPING, Gate, Phase, refusal_at_once
 from kps.protocol.server.http_transports import CallTransport, StreamTransport
+from kps.protocol.server.ports import HttpCarrier
 from kps.protocol.server.request_gate import RequestGate
 from kps.protocol.server.session import ServerSession
 from kps.protocol.server.state import ServerState
 from kps.protocol.server.throttle import Throttle
 from kps.protocol.server_limits import ServerLimits
 from kps.protocol.wire.http import HttpRequest, HttpResponse, is_value
-from kps.protocol.wire.outbox import Outbox
 from kps.protocol.wire.websocket import Closed, ClosedBy
 
 # Units of work (see ``turns``).
@@ -45,32 +44,7 @@ _METHODS = {STREAM: ("GET", "HEAD", "OPTIONS")}
 _OF_CALLS = ("POST", "OPTIONS")
 
 
-class Carrier(Protocol):
-    """Carries the answer to one request."""
-
-    def read_body(self, receive: Callable[[bytes], None], end: Callable[[], None]) -> None:
-        """Let the body come: ``receive`` takes each part, and ``end`` comes behind the last one.
-
-        Either may be called within this call.
-        """
-
-    def respond(self, response: HttpResponse) -> None:
-        """Give the answer, and end the exchange."""
-
-    def stream(self, head: HttpResponse, outbox: Outbox) -> None:
-        """Begin an answer without an end: take its bytes from an outbox, with ``take``."""
-
-    def touch(self) -> None:
-        """Note that there is something in the outbox."""
-
-    def end_stream(self, closed: Closed) -> None:
-        """End such an answer, behind what is in the outbox."""
-
-    def abort(self) -> None:
-        """Drop the connection: nobody is there, or a fault of the server has struck it."""
-
-
-def nobody(exchange: "Exchange") -> None:
+def _forget_nothing(exchange: "Exchange") -> None:
     """Forget nothing: the hub knows the exchange as the connection that carries it."""
 
 
@@ -87,9 +61,9 @@ class Exchange:
         delivery: Delivery,
         number: int,
         request: HttpRequest,
-        carrier: Carrier,
+        carrier: HttpCarrier,
         throttle: Throttle | None = None,
-        forget: Callable[["Exchange"], object] = nobody,
+        forget: Callable[["Exchange"], object] = _forget_nothing,
     ) -> None:
         self.number = number
         self.used = state.turns.start
@@ -104,7 +78,7 @@ class Exchange:
         self._parts: list[bytes] = []  # of the body
         self._size = 0
         self._is_given = False  # whether the session has the messages
-        self._is_busy = False
+        self._is_busy = False  # whether a step is under way, behind which an answer comes
         self._response: HttpResponse | None = None
         self._fields = fields_for(state.origins, request)
         self.stream = StreamTransport(state, self) if self._is_stream else None

@@ -10,6 +10,7 @@ from kps.protocol.dialect.http_answers import in_json, refusal, refusal_in
 from kps.protocol.dialect.http_calls import DONE, Call
 from kps.protocol.dialect.server import ServerLevel1
 from kps.protocol.server.encodings import FrameEncoding
+from kps.protocol.server.ports import HttpCarrier
 from kps.protocol.server.session import ServerSession
 from kps.protocol.server.state import ServerState
 from kps.protocol.server.throttle import TOO_FAST
@@ -23,19 +24,6 @@ _CODES = {EXPIRED: "unauthorized", DISMISSED: "forbidden", ID_TAKEN: "id_unavail
 """The error codes that say what these close codes do."""
 
 
-class Streams(Protocol):
-    """What carries an answer."""
-
-    def stream(self, head: HttpResponse, outbox: Outbox) -> None:
-        """Begin an answer without an end."""
-
-    def touch(self) -> None:
-        """Note that there is something in the outbox."""
-
-    def abort(self) -> None:
-        """Drop the connection."""
-
-
 class Asked(Protocol):
     """The exchange, as its transport sees it."""
 
@@ -43,7 +31,7 @@ class Asked(Protocol):
     request: HttpRequest
 
     @property
-    def carrier(self) -> Streams:
+    def carrier(self) -> HttpCarrier:
         """What carries the answer."""
 
     def accepted(self) -> None:

@@ -14,7 +14,8 @@ from kps.protocol.dialect.envelope import InvalidMessage
 from kps.protocol.dialect.server import ServerLevel1
 from kps.protocol.server.encodings import FrameEncoding
 from kps.protocol.wire.http import HttpResponse
-from kps.protocol.wire.outbox import Entry, Kind
+from kps.protocol.wire.outbox import Entry, Kind, Outbox
+from kps.protocol.wire.websocket import Closed
 
 
 class Transport(Protocol):
@@ -62,6 +63,31 @@ class Transport(Protocol):
     @property
     def dropped(self) -> int:
         """Messages for this client that were dropped: it read too slowly, or was disconnected."""
+
+
+class HttpCarrier(Protocol):
+    """Carries one HTTP request and its answer: over our connection, or as a framework does."""
+
+    def read_body(self, receive: Callable[[bytes], None], end: Callable[[], None]) -> None:
+        """Let the body come: ``receive`` takes each part, and ``end`` comes behind the last one.
+
+        Either may be called within this call.
+        """
+
+    def respond(self, response: HttpResponse) -> None:
+        """Give the answer, and end the exchange."""
+
+    def stream(self, head: HttpResponse, outbox: Outbox) -> None:
+        """Begin an answer without an end: take its bytes from an outbox, with ``take``."""
+
+    def touch(self) -> None:
+        """Note that there is something in the outbox."""
+
+    def end_stream(self, closed: Closed) -> None:
+        """End such an answer, behind what is in the outbox."""
+
+    def abort(self) -> None:
+        """Drop the connection: nobody is there, or a fault of the server has struck it."""
 
 
 class Names(Protocol):

@@ -44,3 +44,4 @@ class RequestGate(Gate):
 
 
 _REGISTERED = b'{"action":"pong"}'
+"""Tells the transport that the client has registered. It goes no further."""
