@@ -7,7 +7,7 @@ BIN = $(VENV)/bin
 PYTEST_WORKERS ?= 4
 NPM_INSTALL = npm install --no-package-lock --no-audit --no-fund --silent
 
-.PHONY: serve test test-python test-js test-go test-rust test-chat lint faces docs conformance fuzz bench soak soak-nodes attacks check-all clean
+.PHONY: serve test test-python test-js test-angular test-go test-rust test-chat lint faces docs conformance fuzz bench soak soak-nodes attacks check-all clean
 
 serve: $(VENV)/run.stamp
 	$(BIN)/kps serve
@@ -17,13 +17,23 @@ test: test-python test-js
 test-python: $(VENV)/dev.stamp
 	$(BIN)/pytest -n $(PYTEST_WORKERS) $(PYTEST_ARGS)
 
-# The JavaScript client, and the console in a browser. Without Node they are left out.
+# The JavaScript client, and in a browser the console and what the documentation tells about front
+# ends. Without Node they are left out.
 test-js: $(VENV)/dev.stamp
 ifeq ($(shell command -v npm),)
 	@echo "no npm here: the tests of the JavaScript client and of the console were skipped"
 else
 	cd clients/js && $(NPM_INSTALL) && KPS_PYTHON=$(abspath $(BIN))/python npm test
 	cd tests/web && $(NPM_INSTALL) && KPS_PYTHON=$(abspath $(BIN))/python npm test
+endif
+
+# What the documentation tells about Angular. Apart from the others, as its tools weigh 280 MB.
+test-angular: $(VENV)/dev.stamp
+ifeq ($(shell command -v npm),)
+	@echo "no npm here: the test of the page about Angular was skipped"
+else
+	cd tests/web && $(NPM_INSTALL)
+	cd tests/web/angular && $(NPM_INSTALL) && KPS_PYTHON=$(abspath $(BIN))/python npm test
 endif
 
 # The Go client. Where there is no Go it is left out, and what needs a server is judged with ours.
@@ -93,7 +103,7 @@ attacks: $(VENV)/bench.stamp
 
 # Everything, also what takes too long for each change: an hour and a half on two cores.
 check-all: test lint
-	$(MAKE) test-go test-rust
+	$(MAKE) test-angular test-go test-rust
 	$(MAKE) test-chat
 	$(MAKE) conformance CASES=full
 	$(MAKE) fuzz FUZZ_SECONDS=720

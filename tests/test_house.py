@@ -22,6 +22,7 @@ EVERY_SOURCE = sorted(
     path
     for folder in ("kps", "tests", "examples", "benchmarks", "tools")
     for path in (ROOT / folder).rglob("*.py")
+    if "node_modules" not in path.parts
 )
 
 # The protocol core is pure: whatever could reach a socket, a clock, a thread, randomness or a

@@ -1,0 +1,37 @@
+// What docs/how-to tells about React and Vue, in the projects that Vite's own tool makes, in a browser.
+
+import { after, before, describe, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { join } from 'node:path';
+
+import { chromium, launch, launcher } from './bus.js';
+import { develop, folder, freePort, read, run, tryAll, words, write, writeOthers } from './how-to.js';
+
+const here = fileURLToPath(new URL('./', import.meta.url));
+const installed = (path) => join(here, 'node_modules', path);
+const missing = !(await launcher()) ? 'playwright-core is missing: npm install'
+  : !chromium() ? 'Chromium is missing: install it, or set KPS_CHROMIUM' : false;
+
+describe('how to use it', { skip: missing }, () => {
+  let browser;
+  before(async () => { browser = await launch(); });
+  after(() => browser?.close());
+
+  for (const [framework, name] of [['React', 'react.md'], ['Vue', 'vue.md']]) {
+    test(`in ${framework}`, async (t) => {
+      const page = await read(name);
+      const [, ...options] = words(page, 'npm create vite@latest').filter((word) => word !== '--');
+      const made = await folder(t, page, here);
+      await run(made, process.execPath, installed('create-vite/index.js'), 'my-app', ...options, '--no-interactive');
+      const project = join(made, 'my-app');
+      const [port, ownPort] = [await freePort(), await freePort()];
+      await t.test('its types are right, and it can be built', async () => {
+        await write(project, page, port);
+        await writeOthers(project, page);
+        if (!process.env.NOBUILD) await run(project, 'npm', 'run', 'build');
+      });
+      await develop(t, project, installed('vite/bin/vite.js'), ['--port', String(ownPort), '--strictPort'], /Local:/);
+      await tryAll(t, { browser, page, project, port, origin: `http://localhost:${ownPort}` });
+    });
+  }
+});
