@@ -30,7 +30,7 @@ export async function read(name) {
   const commands = [];
   for (const [, language, code] of text.matchAll(/^```(\w+)\n(.*?)^```$/gms)) {
     if (language === 'sh') commands.push(...code.split(/\n|&&/).map((line) => line.replace(/ #.*/, '').trim()));
-    const path = /^(?:\/\/|<!--) ([\w./-]+)/.exec(code)?.[1];
+    const path = /^(?:\/\/|<!--|#) ([\w/-]+\.\w+)/.exec(code)?.[1];
     if (path) files.set(path, [...files.get(path) ?? [], code]);
   }
   return { files, commands };
@@ -130,7 +130,7 @@ async function bus(t, port, page, origin, secret) {
 }
 
 /** Wait for something that no event tells. */
-async function until(condition) {
+export async function until(condition) {
   const end = Date.now() + TIME_LIMIT;
   while (!(await condition())) {
     assert.ok(Date.now() < end, 'it never came true');
