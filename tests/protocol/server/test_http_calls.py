@@ -413,17 +413,14 @@ class TestOrigins:
         reader = stream(stage, "/sse?topic=t", headers=[("Sec-Fetch-Site", "cross-site")])
         assert reader.events() == []
 
-    @pytest.mark.parametrize(
-        ("method", "header"),
-        [
-            ("OPTIONS", ("Access-Control-Request-Headers", "\xe9")),
-            ("POST", ("Origin", "http://\xe9")),
-        ],
-    )
-    def test_what_no_answer_can_repeat(self, method: str, header: tuple[str, str]) -> None:
-        asker = post(Stage(), "/publish?topic=t", b"1", [header], method=method, host="\xe9")
+    def test_what_no_answer_can_repeat(self) -> None:
+        wanted = "Access-Control-Request-Headers", "\xe9"
+        asker = post(Stage(), "/publish?topic=t", b"1", [wanted], method="OPTIONS")
         assert asker.reply == (204, None)
         assert not [name for name in asker.fields if name.startswith("access-control-allow-")]
+        foreign = post(Stage(), "/publish?topic=t", b"1", [("Origin", "http://\xe9")])
+        assert foreign.reply[0] == 403
+        assert not [name for name in foreign.fields if name.startswith("access-control-allow-")]
 
     def test_any_page_gets_no_cookies(self) -> None:
         stage = Stage(origins=("*",))
