@@ -131,7 +131,8 @@ async def _next(news: asyncio.Event) -> None:
 
 async def answer(response: HttpResponse, send: Send, *, is_head: bool) -> None:
     """Send an answer."""
-    fields = fields_of(response)
+    # The length of an answer without its body is that of the body, if there would be one.
+    fields = fields_of(response, has_length=bool(response.body) or not is_head)
     await send({"type": "http.response.start", "status": response.status, "headers": fields})
     await send({"type": "http.response.body", "body": b"" if is_head else response.body})
 

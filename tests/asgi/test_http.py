@@ -134,6 +134,21 @@ def test_a_stream_goes_on_until_the_client_has_gone() -> None:
     run(test)
 
 
+def test_the_head_of_a_stream_tells_no_length() -> None:
+    async def test() -> None:
+        async with running() as bus:
+            for path, has_length in (("/sse", False), ("/kps.js", True)):
+                caller = call(bus, "HEAD", path, "topic=news")
+                caller.give("http.request")
+                start = await caller.next()
+                assert start["status"] == 200
+                assert (b"content-length" in dict(start["headers"])) is has_length
+                assert await caller.next() == {"type": "http.response.body", "body": b""}
+                await caller.task
+
+    run(test)
+
+
 def test_a_stream_ends_when_the_server_fails_to_tell_of_its_client() -> None:
     async def test() -> None:
         async with running() as bus:
