@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from copy import copy
 from typing import Any, TypeVar
 
-from kps.errors import ClientClosed, ConnectFailed, KPSError, NotConnected
+from kps.errors import ClientClosed, ConnectFailed, KPSError, NotConnected, ServerError
 from kps.io_asyncio.client import Client
 from kps.io_asyncio.loop import run
 from kps.io_common.client_options import ClientOptions
@@ -24,8 +24,8 @@ class Bus:
     """The client of a process.
 
     ``timeout`` is how many seconds a call waits for the connection. ``on_direct`` gets direct
-    messages, and ``serve`` runs as long as the client does. Both run on the loop of the client,
-    as does what is given to ``run``.
+    messages, and ``serve`` runs as long as the client does; ``on_over`` is told why that has ended.
+    They run on the loop of the client, as does what is given to ``run``.
     """
 
     def __init__(
@@ -34,17 +34,19 @@ class Bus:
         timeout: float,
         on_direct: Callable[[Message[Any]], Awaitable[object]],
         serve: Callable[[], Coroutine[Any, Any, None]],
+        on_over: Callable[[KPSError], None],
         options: ClientOptions,
     ) -> None:
         self._address = address
         self._timeout = timeout
         self._on_direct = on_direct
         self._serve = serve
+        self._on_over = on_over
         self._options = options
         self._lock = threading.Lock()
         self._started = threading.Event()
         self._is_closed = False
-        self._is_over = False  # the client has ended, by whatever reason
+        self._reason: KPSError | None = None  # why the client has ended, for good
         self._on_end: Callable[[], None] = lambda: None
         self._thread = threading.Thread(target=self._work, name="kps-channels", daemon=True)
         self._loop: asyncio.AbstractEventLoop
@@ -118,13 +120,14 @@ class Bus:
         try:
             await asyncio.shield(self._opening)
         except KPSError as error:
-            raise copy(error) from None  # each caller has its own traceback
+            raise copy(error) from None
         return self.client
 
     async def connected(self) -> Client:
         """Return the client when it is connected; wait for that for up to ``timeout`` seconds.
 
-        Raises :class:`kps.NotConnected` after that time, and as ``opened``.
+        Raises :class:`kps.NotConnected` after that time, as ``opened``, and why the client has
+        ended.
         """
         client = self.client
         if client.is_connected:
@@ -132,14 +135,16 @@ class Bus:
         try:
             async with asyncio.timeout(self._timeout):
                 await self.opened()
-                while not client.is_connected and not self._is_over:
+                while not client.is_connected and self._reason is None:
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:
             raise NotConnected(
                 f"the bus at {self._address} could not be reached for {self._timeout:g} s"
             ) from None
-        return client  # one that has ended raises why at each call
+        if self._reason is not None:
+            raise copy(self._reason)  # each caller has its own traceback
+        return client
 
     def _work(self) -> None:
         try:
@@ -157,8 +162,14 @@ class Bus:
             self._changed.set()
 
         async def on_close() -> None:
-            self._is_over = True
+            if self._is_closed:
+                return  # the program has done it
+            reason = self.client._end_of_messages()
+            if not isinstance(reason, ConnectFailed | ServerError):
+                reason = ClientClosed(f"the client has ended: {reason}")
+            self._reason = reason
             self._changed.set()
+            self._on_over(reason)
 
         options: ClientOptions = {
             **self._options,

@@ -51,7 +51,12 @@ class Post:
         self.store = Store(settings.capacity, settings.expiry, self.counts)
         options: ClientOptions = {**settings.client, "id": self.names.id}
         self.bus = bus = Bus(
-            settings.address, settings.timeout, self._on_direct, self._serve, options
+            settings.address,
+            settings.timeout,
+            self._on_direct,
+            self._serve,
+            self.store.fail,
+            options,
         )
         self._outbox = Outbox(
             bus, self.names, self.counts, settings.capacity, settings.expiry, settings.timeout

@@ -9,11 +9,12 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
+from copy import copy
 from threading import RLock
 from typing import Any, NamedTuple
 
 from kps.channels.counts import Counts
-from kps.errors import ClientClosed, InvalidArgument
+from kps.errors import ClientClosed, InvalidArgument, KPSError
 from kps.protocol.dialect.binary import unpack_bytes
 
 Message = dict[str, Any]
@@ -56,6 +57,7 @@ class Store:
         self._lock = RLock()  # a signal handler may send while its thread holds it
         self._boxes: dict[str, _Box] = {}
         self._announced: set[str] = set()
+        self._reason: KPSError | None = None  # why nothing will come any more
         self._is_closed = False
 
     def put(self, channels: Iterable[str], message: Message) -> int:
@@ -99,7 +101,8 @@ class Store:
         """Take the next message of a channel, or wait for it.
 
         ``announce`` is awaited when those who send have to be told that somebody waits. Raises
-        :class:`kps.ClientClosed` after ``close``, and what ``announce`` raises.
+        :class:`kps.ClientClosed` after ``close``, what ``announce`` raises, and what ``fail`` was
+        told.
         """
         loop = asyncio.get_running_loop()
         while True:
@@ -111,6 +114,9 @@ class Store:
                 if message is not None:
                     self._forget(channel, box)
                     return message
+                if self._reason is not None:
+                    self._forget(channel, box)
+                    raise copy(self._reason)  # each caller has its own traceback
                 waiter = loop.create_future()
                 box.waiters.append(waiter)
                 is_due = announce is not None and channel not in self._announced
@@ -147,14 +153,18 @@ class Store:
                 box.entries.clear()
                 self._forget(channel, box)
 
+    def fail(self, reason: KPSError) -> None:
+        """End all waits, as nothing comes any more. What is here can still be received."""
+        with self._lock:
+            self._reason = reason
+            woken = self._all_waiters()
+        _wake(woken)
+
     def close(self) -> None:
-        """End all waits."""
-        woken: list[Waiter] = []
+        """End all waits, and forget all messages."""
         with self._lock:
             self._is_closed = True
-            for box in self._boxes.values():
-                woken += box.waiters
-                box.waiters.clear()
+            woken = self._all_waiters()
             self._boxes.clear()
         _wake(woken)
 
@@ -196,6 +206,13 @@ class Store:
             if not waiter.done() and not waiter.get_loop().is_closed():
                 woken.append(waiter)
                 return
+
+    def _all_waiters(self) -> list[Waiter]:
+        woken: list[Waiter] = []
+        for box in self._boxes.values():
+            woken += box.waiters
+            box.waiters.clear()
+        return woken
 
     # -- within, without the lock -------------------------------------------------------------
 

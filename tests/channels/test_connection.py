@@ -176,3 +176,46 @@ async def test_close_before_there_is_a_connection(
     await layer.close()
     with pytest.raises(kps.ClientClosed):
         await sending
+
+
+@on_loop
+async def test_a_server_that_refuses_the_program() -> None:
+    """Each call says so, also the one that waits: a worker must not hang for ever."""
+    with kps.sync.Server("127.0.0.1:0", auth=lambda token: None) as server:
+        async with layers(server, token="wrong") as [layer]:
+            channel = await layer.new_channel()
+            for call in (
+                layer.receive(channel),
+                layer.receive("tasks"),
+                layer.send("tasks", text(1)),
+                layer.group_send("group", text(1)),
+                layer.group_add("group", channel),
+            ):
+                with pytest.raises(kps.ConnectFailed, match="401"):
+                    await call
+
+
+@on_loop
+async def test_a_server_that_ends_the_connection_for_good(server: kps.sync.Server) -> None:
+    async with layers(server) as [layer]:
+        channel = await layer.new_channel()
+        await layer.send(channel, text(1))
+        names = [await layer.new_channel(), "tasks"]
+        waiting = [asyncio.create_task(layer.receive(each)) for each in names]
+        await until(lambda: server.count_subscribers("channels/channel/tasks")[1] == 1)
+        [client] = server.clients()
+        server.disconnect(client.id)
+        for task in waiting:
+            with pytest.raises(kps.ClientClosed, match="disconnected by the server"):
+                await task
+        assert await layer.receive(channel) == text(1)  # which was here before
+        for call in (
+            layer.receive(channel),
+            layer.send(channel, text(1)),
+            layer.send("tasks", text(1)),
+            layer.group_send("group", text(1)),
+        ):
+            with pytest.raises(kps.ClientClosed, match="disconnected by the server"):
+                await call
+        await layer.close()
+        await layer.group_send("group", text(1))  # begins anew
