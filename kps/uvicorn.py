@@ -35,15 +35,15 @@ def protocol(bus: Bus, path: str) -> type[asyncio.Protocol]:
     if not isinstance(path, str) or not path.startswith("/"):
         raise InvalidArgument(f"a path starts with '/': {shown(path)}")
 
-    class BusProtocol(_Fork):
+    class BusProtocol(_Switch):
         _bus = bus
         _path = path.rstrip("/").encode()
 
     return BusProtocol
 
 
-class _Fork(asyncio.Protocol):
-    """Looks at the request, and lets another protocol have the transport."""
+class _Switch(asyncio.Protocol):
+    """Looks at the request, and gives the transport to the protocol that serves it."""
 
     _bus: Bus
     _path: bytes

@@ -17,9 +17,9 @@ class Counts:
     nobody: int = 0
     """To a channel of a process that is not on the bus any more."""
     lost: int = 0
-    """To a normal channel: the connection ended, ours or the worker's, so it is unknown whether a
-    worker has got them, and they are not sent again, as a message comes at most once; or the server
-    refused them, or the program ended before a worker took them."""
+    """To a normal channel. Our connection or the worker's ended, so it is unknown whether a worker
+    has got them. They are not sent again, as a message comes at most once. Or the server refused
+    them, or the program ended before a worker took them."""
     invalid: int = 0
     """What came was no message of a channel layer: another program has published it."""
 

@@ -25,8 +25,8 @@ class AsgiConnection:
     core when the server has taken the former ones.
     """
 
-    __slots__ = ("__weakref__", "_driver", "_endpoint", "_has_responses", "_has_written", "_heard",
-                 "_patience", "_send", "_wanted")  # fmt: skip
+    __slots__ = ("__weakref__", "_driver", "_endpoint", "_has_responses", "_has_written",
+                 "_patience", "_reader_waits", "_send", "_writer_waits")  # fmt: skip
 
     def __init__(
         self, driver: ServerDriver, endpoint: MessageConnection, send: Send, *, has_responses: bool
@@ -35,9 +35,9 @@ class AsgiConnection:
         self._endpoint = endpoint
         self._send = send
         self._has_responses = has_responses  # whether the server takes answers besides 403
-        self._patience: asyncio.Timeout
-        self._wanted: asyncio.Future[None] | None = None  # while the writer waits
-        self._heard: asyncio.Future[None] | None = None  # while the reader is to wait
+        self._patience: asyncio.Timeout  # which ``abort`` ends
+        self._writer_waits: asyncio.Future[None] | None = None  # while there is nothing to write
+        self._reader_waits: asyncio.Future[None] | None = None  # while the core wants no messages
         self._has_written = False
 
     async def run(self, request: ScopedRequest, receive: Receive) -> None:
@@ -67,13 +67,13 @@ class AsgiConnection:
 
     def flush(self) -> int:
         """Let the writer and the reader go on. Return 0, as nothing is written at once."""
-        is_writing = self._wanted is None
+        is_writing = self._writer_waits is None
         if not is_writing:
-            _wake(self._wanted)
+            _wake(self._writer_waits)
         elif self._endpoint.output is _ABORT and self._has_written:
             self.abort()  # the peer takes nothing
-        if self._heard is not None and not self._endpoint.wants_pause:
-            _wake(self._heard)
+        if self._reader_waits is not None and not self._endpoint.wants_pause:
+            _wake(self._reader_waits)
         return 0
 
     def abort(self) -> None:
@@ -110,11 +110,11 @@ class AsgiConnection:
     async def _pause(self) -> None:
         """Take no messages until the core wants some again."""
         driver, endpoint = self._driver, self._endpoint
-        self._heard = driver.runtime.loop.create_future()
+        self._reader_waits = driver.runtime.loop.create_future()
         endpoint.set_reading(False, driver.clock())
         driver.progress()
-        await self._heard
-        self._heard = None
+        await self._reader_waits
+        self._reader_waits = None
         endpoint.set_reading(True, driver.clock())
 
     async def _write(self) -> None:
@@ -125,7 +125,7 @@ class AsgiConnection:
                 if endpoint.output is not _KEEP:
                     await self._refuse(endpoint.answer)
                     return
-                await self._until_wanted()
+                await self._wait_for_output()
             self._has_written = True
             await self._send({"type": "websocket.accept"})
             while await self._write_some():
@@ -146,21 +146,22 @@ class AsgiConnection:
             await self._send({"type": "websocket.send", "text": item})
         if not is_idle:
             self._driver.progress()  # there is room now, for which others may wait
-            if self._heard is not None and not endpoint.wants_pause:
-                _wake(self._heard)
+            if self._reader_waits is not None and not endpoint.wants_pause:
+                _wake(self._reader_waits)
         elif endpoint.output is not _KEEP:
             await self._close(1011, "")  # the client may come again
             return False
         else:
-            await self._until_wanted()
+            await self._wait_for_output()
         return True
 
-    async def _until_wanted(self) -> None:
-        self._wanted = self._driver.runtime.loop.create_future()
+    async def _wait_for_output(self) -> None:
+        """Wait until ``flush`` says that the core may have something to write."""
+        self._writer_waits = self._driver.runtime.loop.create_future()
         try:
-            await self._wanted
+            await self._writer_waits
         finally:
-            self._wanted = None
+            self._writer_waits = None
 
     async def _close(self, code: int, reason: str) -> None:
         await self._send({"type": "websocket.close", "code": code, "reason": reason})

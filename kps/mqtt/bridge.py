@@ -22,12 +22,14 @@ from kps.protocol.client.events import Connected, Disconnected, Lost
 
 
 class Bridge:
-    """A bridge between a bus and an MQTT broker.
+    """A bridge between a bus and an MQTT broker. It is made on the event loop on which it runs.
 
     Args:
         settings: What passes, and where the broker is.
         tls: The TLS context for ``mqtts://``; the default one verifies the broker.
         address: The server of the bus, as for :class:`kps.Client`, which also has ``options``.
+
+    Raises :class:`kps.InvalidArgument` for invalid options.
     """
 
     def __init__(
@@ -115,7 +117,8 @@ class Bridge:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
                 await self._link.close()
-                self._log_figures("bridge_ended", "the bridge has ended")
+                text = "the bridge has ended: %(figures)s"
+                write(logging.INFO, "bridge_ended", text, figures=self._figures_in_words())
 
     async def _finish(self) -> None:
         grace = self._settings.grace
@@ -127,18 +130,13 @@ class Bridge:
     async def _tell_figures(self) -> None:
         while True:
             await asyncio.sleep(self._settings.figures_every)
-            self._log_figures("bridge_figures", "the bridge so far")
+            text = "the bridge so far: %(figures)s"
+            write(logging.INFO, "bridge_figures", text, figures=self._figures_in_words())
             await self._publish_figures()
 
-    def _log_figures(self, event: str, begin: str) -> None:
+    def _figures_in_words(self) -> str:
         self._out.count_dropped()
-        text = "%(begin)s: %(figures)s"
-        level = logging.INFO
-        words = self.books.in_words()
-        if event == "bridge_ended":
-            write(level, "bridge_ended", text, begin=begin, figures=words)
-        else:
-            write(level, "bridge_figures", text, begin=begin, figures=words)
+        return self.books.in_words()
 
     async def _publish_figures(self) -> None:
         if self._settings.figures_topic:

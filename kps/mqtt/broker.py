@@ -36,10 +36,13 @@ class BrokerFailed(KPSError):
 
 
 class Side(Protocol):
-    """The bridge, as its connection to the broker sees it. None of these may raise."""
+    """The bridge, as its connection to the broker sees it.
+
+    ``arrived`` and ``lost`` raise nothing. What the others raise ends the bridge.
+    """
 
     def opened(self, connack: Connack, version: int) -> None:
-        """A connection is there. Raises :class:`BrokerFailed` if it is of no use."""
+        """A connection is there. Raises :class:`kps.KPSError` if it is of no use."""
 
     def arrived(self, message: Publish) -> None:
         """A message has come."""
