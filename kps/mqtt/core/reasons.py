@@ -7,7 +7,6 @@ from kps.protocol.limits import shown
 SUCCESS = 0x00
 NOBODY = 0x10
 """No subscriber has it."""
-UNSPECIFIED = 0x80
 FAILED = 0x83
 """An error of the implementation: a subscriber has failed."""
 FORBIDDEN = 0x87
