@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import NoReturn, Unpack
 
-from kps.errors import InvalidArgument, InvalidState
+from kps.errors import InvalidArgument, InvalidState, ServerStopped
 from kps.io_asyncio.asgi_connection import AsgiConnection
 from kps.io_asyncio.asgi_http import AsgiExchange, answer
 from kps.io_asyncio.asgi_lifespan import serve_lifespan, share_lifespan
@@ -305,11 +305,25 @@ class Bus(Server):
     def _renew(self) -> None:
         around = self._driver.around if hasattr(self, "_driver") else None
         super()._renew()
+        self._driver.enter = _not_started
         self._driver.around = around
         self._is_stopped = False
+
+    async def _stop(self, grace: float) -> None:
+        await super()._stop(grace)
+        self._driver.refuse_calls(_stopped)
 
     def _begin(self, host: str, port: int) -> None:
         self._hub.addresses |= self._settings.names
         self._streams = OpenStreams(self._driver, self._hub)
         self._driver.progress()
         self._driver.allow_calls()
+
+
+def _not_started() -> NoReturn:
+    how = "lifespan=bus.lifespan in the framework starts it, as do its first client and start()"
+    raise InvalidState(f"the bus has not started: {how}")
+
+
+def _stopped() -> NoReturn:
+    raise ServerStopped("the bus has stopped; it can start again")

@@ -58,6 +58,21 @@ def test_other_mistakes_in_its_options() -> None:
     assert (bus.address, bus.url) == ("", "")
 
 
+def test_calls_before_the_start_and_after_the_end_learn_what_to_do() -> None:
+    bus = Bus()
+
+    async def test() -> None:
+        with pytest.raises(kps.InvalidState, match=r"lifespan=bus\.lifespan"):
+            await bus.publish("t", 1)
+        for _ in range(2):
+            async with bus.lifespan():
+                assert await bus.publish("t", 1) == 0
+            with pytest.raises(kps.ServerStopped, match="it can start again"):
+                await bus.publish("t", 1)
+
+    run(test)
+
+
 def test_it_starts_with_the_first_client_and_the_program_takes_part() -> None:
     bus = Bus(console=False)
 
