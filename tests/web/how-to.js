@@ -19,7 +19,7 @@ import { TIME_LIMIT, serve } from './bus.js';
 const root = fileURLToPath(new URL('../../', import.meta.url));
 const CLIENT = join(root, 'clients', 'js');
 const SECRET = randomBytes(32).toString('hex');
-const START_LIMIT = 120_000; // milliseconds for a development server
+const START_LIMIT = 300_000; // milliseconds for a development server
 // What a page may write to its console while the server is away, or does not take its token.
 const EXPECTED = /net::ERR_|WebSocket connection to|WebSocket does not tell|status of 503|no token: 503|token is (needed|not valid)/;
 

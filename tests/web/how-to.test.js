@@ -28,7 +28,7 @@ describe('how to use it', { skip: missing }, () => {
       await t.test('its types are right, and it can be built', async () => {
         await write(project, page, port);
         await writeOthers(project, page);
-        if (!process.env.NOBUILD) await run(project, 'npm', 'run', 'build');
+        await run(project, 'npm', 'run', 'build');
       });
       await develop(t, project, installed('vite/bin/vite.js'), ['--port', String(ownPort), '--strictPort'], /Local:/);
       await tryAll(t, { browser, page, project, port, origin: `http://localhost:${ownPort}` });
