@@ -134,6 +134,21 @@ def test_a_stream_goes_on_until_the_client_has_gone() -> None:
     run(test)
 
 
+def test_a_redirect_has_only_what_a_header_may_have() -> None:
+    async def test() -> None:
+        async with running() as bus:
+            place = {"root_path": "/bus", "raw_path": b"/bus", "query_string": b"a=\xe9 \n"}
+            caller = Caller(bus, "/bus", type="http", method="GET", **place)
+            caller.give("http.request")
+            start = await caller.next()
+            location = dict(start["headers"])[b"location"]
+            assert (start["status"], location) == (307, b"/bus/?a=%E9%20%0A")
+            await caller.next()
+            await caller.task
+
+    run(test)
+
+
 def test_the_head_of_a_stream_tells_no_length() -> None:
     async def test() -> None:
         async with running() as bus:
