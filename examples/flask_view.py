@@ -82,7 +82,9 @@ def order() -> ResponseReturnValue:
     try:
         ack = bus.client().publish_with_ack("orders", request.get_json(), timeout=2)
         responses = ack.wait()
-    except ConnectionError as error:
+    except kps.InvalidArgument as error:  # it is too large, for instance
+        return {"error": str(error)}, 400
+    except (ConnectionError, TimeoutError) as error:
         return {"error": str(error)}, 503
     taken = [client_id for client_id, response in responses.items() if response.success]
     if not taken:

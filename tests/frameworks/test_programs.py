@@ -1,5 +1,6 @@
 """The examples for frameworks, on their real servers, in several processes."""
 
+import importlib
 import json
 import os
 import subprocess
@@ -96,6 +97,30 @@ def test_flask_view_while_the_bus_is_away() -> None:
         with kps.sync.Server(port) as later:
             later.subscribe("orders", lambda message: None)
             assert post(address, "/orders", {})[0] == 202
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (kps.RequestTimeout("the server is silent"), 503),
+        (kps.ConnectionLost("it has gone"), 503),
+        (kps.MessageTooLarge("the message is too large"), 400),
+    ],
+)
+def test_flask_view_answers_what_went_wrong(
+    error: Exception, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As JSON, which its page shows."""
+    pytest.importorskip("flask", reason="Flask is not installed")
+    monkeypatch.syspath_prepend(EXAMPLES)
+    program = importlib.import_module("flask_view")
+
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr(program.bus, "client", fail)
+    answer = program.app.test_client().post("/orders", json={"what": "tea"})
+    assert (answer.status_code, answer.json) == (status, {"error": str(error)})
 
 
 FORKS = """
