@@ -44,7 +44,8 @@ class Bridge:
         self.is_ready = asyncio.Event()
         """Whether both sides have been connected, and all rules are in force."""
         self._settings = settings
-        self._ended = asyncio.Event()
+        self._news = asyncio.Event()  # of the bus
+        self._has_ended = False
         is_secure = settings.address.is_secure
         self._link = BrokerLink(
             settings, (tls or ssl.create_default_context()) if is_secure else None, self
@@ -102,7 +103,7 @@ class Bridge:
                     self._link.run(),
                     self._in.run(),
                     self._tell_figures(),
-                    self._until_bus_ended(),
+                    self._until_bus_fails(),
                     stop.wait(),
                 )
             ]
@@ -196,15 +197,21 @@ class Bridge:
 
     async def _bus_refused(self, error: KPSError) -> None:
         self.books.events["errors of the bus"] += 1
+        self._news.set()
 
     async def _bus_ended(self) -> None:
-        self._ended.set()
+        self._has_ended = True
+        self._news.set()
 
-    async def _until_bus_ended(self) -> None:
-        """Raise the reason when the client of the bus has ended by itself."""
-        await self._ended.wait()
-        await self._client.flush()
-        raise ClientClosed("the client of the bus has ended")
+    async def _until_bus_fails(self) -> None:
+        """Raise why the bridge cannot go on: the client has ended, or lacks a subscription."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            if self._has_ended:
+                await self._client.flush()  # raises the reason
+                raise ClientClosed("the client of the bus has ended")
+            self._out.check()
 
 
 async def _reload() -> None:

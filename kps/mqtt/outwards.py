@@ -50,8 +50,14 @@ class Outwards:
             try:
                 self._subscriptions[rule.name] = await self._client.subscribe(rule.scope, take)
             except (ServerError, Unsupported) as error:
-                text = f"the bus refuses the pattern {rule.pattern!r}: {error}"
-                raise KPSError(text) from None
+                raise _refused_pattern(rule, error) from None
+
+    def check(self) -> None:
+        """Raise :class:`kps.KPSError` if the bus has ended a subscription, after a reconnect."""
+        for rule in self._rules:
+            subscription = self._subscriptions.get(rule.name)
+            if subscription is not None and (error := subscription._mailbox.error) is not None:
+                raise _refused_pattern(rule, error)
 
     def count_dropped(self) -> None:
         """Note in the books what had no room while the broker was away."""
@@ -175,3 +181,7 @@ class Outwards:
             message.acknowledgement = due
             with contextlib.suppress(KPSError):  # the client has been closed
                 self._client._settle(message, error)
+
+
+def _refused_pattern(rule: OutRule, error: KPSError) -> KPSError:
+    return KPSError(f"the bus refuses the pattern {rule.pattern!r}: {error}")

@@ -295,3 +295,20 @@ def test_at_the_end_each_message_is_in_the_books() -> None:
             held.set()
 
     run(work())
+
+
+def test_a_bus_that_refuses_a_pattern_later_ends_the_bridge() -> None:
+    """Or a rule would be without effect, and nobody would know."""
+
+    async def work() -> None:
+        here = server()
+        await here.start()
+        async with Broker() as there:
+            with pytest.raises(kps.KPSError, match=r"the bus refuses the pattern 'a/\*\*'"):
+                async with bridged(here.url, there.url, outs=[{"pattern": "a/**"}]) as bridge:
+                    await here.stop(0.0)
+                    rights = kps.Permissions.open(subscribe=["b/**"])
+                    async with kps.Server(here.address, permissions=rights):
+                        await until(lambda: bridge.books.events["errors of the bus"] == 1)
+
+    run(work())
