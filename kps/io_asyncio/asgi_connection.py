@@ -2,6 +2,7 @@
 
 import asyncio
 
+from kps.io_asyncio.asgi_carrier import AsgiCarrier
 from kps.io_asyncio.asgi_http import fields_of
 from kps.io_asyncio.asgi_scope import Receive, ScopedRequest, Send
 from kps.io_asyncio.server_driver import ServerDriver
@@ -18,24 +19,20 @@ _KEEP = Output.KEEP
 _ABORT = Output.ABORT
 
 
-class AsgiConnection:
+class AsgiConnection(AsgiCarrier):
     """Moves messages, and decides nothing.
 
     ``run`` reads in the task of the application. One more task writes: it takes messages from the
     core when the server has taken the former ones.
     """
 
-    __slots__ = ("__weakref__", "_driver", "_endpoint", "_has_responses", "_has_written",
-                 "_patience", "_reader_waits", "_send", "_writer_waits")  # fmt: skip
+    __slots__ = ("_has_responses", "_has_written", "_reader_waits", "_writer_waits")
 
     def __init__(
         self, driver: ServerDriver, endpoint: MessageConnection, send: Send, *, has_responses: bool
     ) -> None:
-        self._driver = driver
-        self._endpoint = endpoint
-        self._send = send
+        super().__init__(driver, endpoint, send)
         self._has_responses = has_responses  # whether the server takes answers besides 403
-        self._patience: asyncio.Timeout  # which ``abort`` ends
         self._writer_waits: asyncio.Future[None] | None = None  # while there is nothing to write
         self._reader_waits: asyncio.Future[None] | None = None  # while the core wants no messages
         self._has_written = False
@@ -43,8 +40,7 @@ class AsgiConnection:
     async def run(self, request: ScopedRequest, receive: Receive) -> None:
         """Carry messages until either side ends the connection."""
         driver, endpoint = self._driver, self._endpoint
-        self._patience = asyncio.timeout(None)
-        driver.take_in(self, endpoint)
+        self._take_in()
         writer: asyncio.Task[None] | None = None
         try:
             async with self._patience:
@@ -59,9 +55,7 @@ class AsgiConnection:
         finally:
             if writer is not None:
                 writer.cancel()
-            endpoint.connection_lost(driver.clock())
-            driver._detach(self)
-            driver.progress()
+            self._let_go()
 
     # -- called by the driver ---------------------------------------------------------------
 
@@ -75,16 +69,6 @@ class AsgiConnection:
         if self._reader_waits is not None and not self._endpoint.wants_pause:
             _wake(self._reader_waits)
         return 0
-
-    def abort(self) -> None:
-        """Drop the connection now."""
-        # Later, as the reader may not have begun to wait.
-        self._driver.runtime.loop.call_soon(self._end)
-
-    def _end(self) -> None:
-        patience = self._patience
-        if self in self._driver.connections and patience.when() is None:
-            patience.reschedule(self._driver.runtime.loop.time())
 
     # -- within -----------------------------------------------------------------------------
 

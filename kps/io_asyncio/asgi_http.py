@@ -2,6 +2,7 @@
 
 import asyncio
 
+from kps.io_asyncio.asgi_carrier import AsgiCarrier
 from kps.io_asyncio.asgi_scope import Receive, ScopedRequest, Send
 from kps.io_asyncio.asgi_streams import OpenStreams
 from kps.io_asyncio.server_driver import ServerDriver
@@ -13,32 +14,27 @@ _AT_ONCE = 64 * 1024  # bytes of a stream that leave the core's queue at once
 _OVERLOADED = HttpResponse.text(503, "too many connections")
 
 
-class AsgiExchange:
+class AsgiExchange(AsgiCarrier):
     """One request and its answer: a response, which may have to be found, or a stream of bytes.
 
     ``run`` writes in the task of the application. One more task reads the body, and notices that
     the client has gone.
     """
 
-    __slots__ = ("__weakref__", "_driver", "_endpoint", "_for_reader", "_for_writer", "_patience",
-                 "_send", "_streams")  # fmt: skip
+    __slots__ = ("_for_reader", "_for_writer", "_streams")
 
     def __init__(
         self, driver: ServerDriver, endpoint: MessageConnection, send: Send, streams: OpenStreams
     ) -> None:
-        self._driver = driver
-        self._endpoint = endpoint
-        self._send = send
+        super().__init__(driver, endpoint, send)
         self._streams = streams
         self._for_reader, self._for_writer = asyncio.Event(), asyncio.Event()
         """There is something new."""
-        self._patience: asyncio.Timeout
 
     async def run(self, request: ScopedRequest, receive: Receive) -> None:
         """Answer a request."""
         driver, endpoint = self._driver, self._endpoint
-        self._patience = asyncio.timeout(None)
-        driver.take_in(self, endpoint)
+        self._take_in()
         reader = driver.runtime.loop.create_task(self._read(receive))
         reader.add_done_callback(self._has_read)
         try:
@@ -51,9 +47,7 @@ class AsgiExchange:
                 reader.result()  # raises what went wrong there, if that is why
         finally:
             reader.cancel()
-            endpoint.connection_lost(driver.clock())
-            driver._detach(self)
-            driver.progress()
+            self._let_go()
 
     # -- called by the driver ---------------------------------------------------------------
 
@@ -63,17 +57,6 @@ class AsgiExchange:
         if self._endpoint.output is Output.ABORT:
             self.abort()  # the client takes nothing
         return 0
-
-    def abort(self) -> None:
-        """End at once."""
-        self._wake()
-        # Later, as the writer may not have begun.
-        self._driver.runtime.loop.call_soon(self._end)
-
-    def _end(self) -> None:
-        patience = self._patience
-        if self in self._driver.connections and patience.when() is None:
-            patience.reschedule(self._driver.runtime.loop.time())
 
     # -- within -----------------------------------------------------------------------------
 
