@@ -117,12 +117,11 @@ class Feed:
         Raises as awaiting a subscription of a :class:`kps.Client`; then it is not taken in.
         """
         client, topic = self.client, self.topic_of(channel)
-        if topic in self._subscriptions:
-            return
-        subscription = client.subscribe(topic, self._take)
-        self._subscriptions[topic] = subscription
+        subscription = self._subscriptions.get(topic)
+        if subscription is None:
+            subscription = self._subscriptions[topic] = client.subscribe(topic, self._take)
         try:
-            await subscription
+            await subscription  # also if another caller has begun it
         except BaseException:
             if self._subscriptions.get(topic) is subscription:
                 del self._subscriptions[topic]

@@ -41,7 +41,8 @@ class Subscription(Handle, Generic[T]):
     """A subscription to one topic, whose callback gets each message.
 
     ``subscription.unsubscribe()`` ends it; ``subscription()`` does so from any thread. On asyncio
-    ``await subscription`` waits until the server has confirmed it, or raises its refusal.
+    ``await subscription`` waits until the server has confirmed it, or raises its refusal. A wait
+    that is cancelled ends the subscription, unless somebody else waits as well.
     """
 
     def __init__(self, owner: SubscriptionOwner, mailbox: Mailbox) -> None:
@@ -113,7 +114,7 @@ class Subscription(Handle, Generic[T]):
         except GeneratorExit:  # the task is destroyed, and its loop is gone
             raise
         except BaseException:
-            if not self._mailbox.is_over:
+            if not self._mailbox.is_over and not self._mailbox.waiters:  # who would miss it
                 self._end(None)
             raise
 

@@ -1,6 +1,7 @@
 """Groups: who is in them, and what a member gets."""
 
 import asyncio
+import threading
 
 import pytest
 from channels.exceptions import MessageTooLarge
@@ -78,6 +79,30 @@ async def test_added_by_many_at_once(server: kps.sync.Server) -> None:
         await layer.group_send("group", text(1))
         for channel in channels:
             assert await layer.receive(channel) == text(1)
+
+
+@on_loop
+async def test_one_that_is_cancelled_takes_nothing_from_another() -> None:
+    """Both wait for the same subscription."""
+    is_asked, may_come = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_subscribe(asked: kps.Subscribing) -> None:
+        if asked.topic == "channels/group/group":
+            loop.call_soon_threadsafe(is_asked.set)
+            may_come.wait()
+
+    with kps.sync.Server("127.0.0.1:0", on_subscribe=on_subscribe) as server:
+        async with layers(server) as [layer]:
+            channels = [await layer.new_channel() for _ in range(2)]
+            adding = [asyncio.create_task(layer.group_add("group", one)) for one in channels]
+            await is_asked.wait()
+            adding[1].cancel()
+            await asyncio.wait({adding[1]})
+            may_come.set()
+            await adding[0]
+            await layer.group_send("group", text(1))
+            assert await layer.receive(channels[0]) == text(1)
 
 
 @on_loop

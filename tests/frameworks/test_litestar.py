@@ -147,6 +147,16 @@ def test_a_refused_channel_is_told_and_others_are_there() -> None:
     run(test, permissions=permissions)
 
 
+def test_all_who_want_a_refused_channel_are_told() -> None:
+    async def test(server: kps.Server) -> None:
+        async with Started(server, 1) as (backend,):
+            both = [backend.subscribe(["closed/x"]) for _ in range(2)]
+            refusals = await asyncio.gather(*both, return_exceptions=True)
+            assert [type(refusal) for refusal in refusals] == [kps.ServerError] * 2
+
+    run(test, permissions=kps.Permissions(subscribe=("open/**",), publish=("**",)))
+
+
 def test_what_cannot_be_sent_is_dropped_and_told(caplog: pytest.LogCaptureFixture) -> None:
     """The task by which Litestar publishes would end with an exception."""
 

@@ -306,6 +306,30 @@ async def test_a_cancelled_subscribe_leaves_nothing_behind() -> None:
 
 
 @on_both_loops
+async def test_one_of_two_who_wait_for_a_subscription_may_be_cancelled() -> None:
+    """The other one has it; there is none when both are cancelled."""
+    may_come = asyncio.Event()
+
+    async def on_subscribe(asked: kps.Subscribing) -> None:
+        await may_come.wait()
+
+    async with kps.Server("127.0.0.1:0", on_subscribe=on_subscribe) as server:
+        async with kps.Client(server.address) as client:
+            for count in (2, 1):
+                subscription = client.subscribe("t")
+                waits = [asyncio.ensure_future(subscription._in_force()) for _ in range(2)]
+                await asyncio.sleep(0)
+                for wait in waits[:count]:
+                    wait.cancel()
+                await asyncio.wait(waits[:count])
+                assert len(client._session.subscriptions.keys) == 2 - count
+            may_come.set()
+            await waits[1]
+            await server.publish("t", "hello")
+            assert (await anext(subscription)).data == "hello"
+
+
+@on_both_loops
 async def test_workers_that_share_an_iterator_ack_their_own_messages() -> None:
     async with bus() as (_, alice, bob):
         jobs = await alice.subscribe("t")
