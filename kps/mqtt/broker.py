@@ -5,6 +5,7 @@ import contextlib
 import logging
 import random
 import ssl
+from functools import partial
 from typing import Protocol, cast
 
 from kps.errors import KPSError
@@ -106,7 +107,7 @@ class BrokerLink:
         self._gone.clear()
         self._is_other_version = False
         self._why = ""
-        make = lambda: _Bytes(self, version)  # noqa: E731
+        make = partial(_Bytes, self, version)
         host, port, _ = self.address
         try:
             async with asyncio.timeout(_CONNECT):
