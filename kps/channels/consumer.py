@@ -60,12 +60,23 @@ class KpsConsumer:
             await subscription
             return subscription
 
-        self._kps_subscriptions[scope] = await self._kps_layer.with_client(subscribe)
+        held = self._kps_subscriptions
+        held[scope] = pending = object()
+        try:
+            subscription = await self._kps_layer.with_client(subscribe)
+        except BaseException:
+            if held.get(scope) is pending:
+                del held[scope]
+            raise
+        if held.get(scope) is pending:
+            held[scope] = subscription
+        else:  # it was ended meanwhile, or the consumer was
+            subscription()
 
     async def kps_unsubscribe(self, scope: Scope) -> None:
         """End a subscription. It need not exist."""
         subscription = self._kps_subscriptions.pop(scope, None)
-        if subscription is not None:
+        if isinstance(subscription, Subscription):
             subscription()  # from any thread
 
     async def kps_publish(self, topic: str, data: Any) -> None:
@@ -80,7 +91,7 @@ class KpsConsumer:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Run the consumer, and end its subscriptions with it."""
-        self._kps_subscriptions: dict[Scope, Subscription[Any]] = {}
+        self._kps_subscriptions: dict[Scope, Subscription[Any] | object] = {}
         run: Awaitable[None] = super().__call__(scope, receive, send)  # type: ignore[misc]
         try:
             await run

@@ -29,6 +29,17 @@ class Consumer(KpsConsumer, AsyncConsumer):
             result = f"{type(error).__name__}: {error}"
         await self.send({"type": "done", "result": result})
 
+    async def subscribe_twice(self) -> list[str]:
+        calls = [self.kps_subscribe("t"), self.kps_subscribe("t")]
+        done = await asyncio.gather(*calls, return_exceptions=True)
+        return [type(each).__name__ for each in done]
+
+    async def end_what_begins(self) -> None:
+        beginning = asyncio.create_task(self.kps_subscribe("t"))
+        await asyncio.sleep(0)
+        await self.kps_unsubscribe("t")
+        await beginning
+
     async def kps_message(self, message: kps.Message) -> object:
         if message.data == "fail":
             raise ValueError("as it should")
@@ -93,3 +104,14 @@ async def test_needs_our_layer() -> None:
         assert await do(running, "kps_subscribe", "t") == (
             "InvalidState: the channel layer of this consumer is not one of KPS"
         )
+
+
+@on_loop
+async def test_what_is_begun_in_several_tasks_ends_too(server: kps.sync.Server) -> None:
+    async with layers(server) as [layer]:
+        async with consumer(layer) as running:
+            await do(running, "end_what_begins")
+            await until(lambda: server.count_subscribers("t")[1] == 0)
+            assert await do(running, "subscribe_twice") == ["NoneType", "InvalidState"]
+            assert server.count_subscribers("t")[1] == 1
+        await until(lambda: server.count_subscribers("t")[1] == 0)
