@@ -111,7 +111,7 @@ class Inwards:
             self._leave(message)
             return
         self._waiting.append(_Waiting(message, entry))
-        self._bytes += len(message.payload)
+        self._bytes += message.weight
         self._news.set()
         if len(self._waiting) > _MOST_WAITING or self._bytes > _MUCH:
             self._read()
@@ -135,7 +135,7 @@ class Inwards:
                 await self._carry(*waiting)
             finally:
                 if waiting.entry is None:
-                    self._bytes -= len(waiting.message.payload)
+                    self._bytes -= waiting.message.weight
                 self._read()
 
     async def finish(self, timeout: float) -> None:
@@ -230,7 +230,7 @@ class Inwards:
             self._settle(entry, SUCCESS if is_quiet else refusal.code)
 
     def _settle(self, entry: Entry, code: int) -> None:
-        self._bytes -= len(entry.message.payload)
+        self._bytes -= entry.message.weight
         self._intake.settle(entry, code)
         self._acknowledge()
         self._read()

@@ -190,6 +190,21 @@ def test_reading_stops_while_the_bus_takes_nothing() -> None:
     run(work())
 
 
+def test_properties_count_among_what_waits() -> None:
+    async def work() -> None:
+        async with Broker() as there:
+            here = server()
+            await here.start()
+            ins = [{"filter": "a/#"}]
+            async with bridged(here.url, there.url, ins=ins, window=1, grace=0.05) as bridge:
+                await here.stop(0.0)
+                large = (("name", "x" * 60_000),) * 17
+                there.send(*(Publish("a/1", b"1", 1, pid=pid, user=large) for pid in range(1, 30)))
+                await until(lambda: not bridge._link._is_reading)
+
+    run(work())
+
+
 def test_no_more_goes_out_than_the_broker_acknowledges() -> None:
     async def work() -> None:
         async with Broker() as there, server() as here, kps.Client(here.url) as boss:

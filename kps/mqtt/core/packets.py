@@ -39,6 +39,8 @@ V5 = 5
 
 _HEAD = LONGEST_TEXT + 4  # bytes of a packet that is too large, in which its topic and number are
 
+_PAIR = 200  # bytes of a tuple and two texts, without their characters
+
 PINGREQ = b"\xc0\x00"
 DISCONNECT = b"\xe0\x00"
 
@@ -58,6 +60,12 @@ class Publish:
     user: Pairs = ()
     left_out: int = 0
     """Bytes of a message that was too large, behind its topic and number: they were not kept."""
+
+    @property
+    def weight(self) -> int:
+        """About how many bytes it takes in memory. Each pair costs, however short its texts are."""
+        pairs = sum(_PAIR + len(name) + len(value) for name, value in self.user)
+        return len(self.payload) + len(self.topic) + pairs
 
 
 class Connack(NamedTuple):
