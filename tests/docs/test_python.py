@@ -47,7 +47,8 @@ def test_it_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 async def _run(page: Path, address: str) -> None:
     namespace: dict[str, Any] = {"__name__": "docs"}
     exec(PRELUDE, namespace)
-    running = []
+    running: list[asyncio.Task[None]] = []
+    made: set[kps.Client] = set()
     blocks = blocks_of(page)
     async with kps.Client(address, id="docs") as client:
         for number, block in enumerate(blocks):
@@ -66,13 +67,13 @@ async def _run(page: Path, address: str) -> None:
                 await asyncio.sleep(0)
             else:
                 await step
+            made.update(one for one in namespace.values() if isinstance(one, kps.Client))
         for task in running:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task  # which raises what has gone wrong
-        for other in list(namespace.values()):
-            if isinstance(other, kps.Client) and other is not client:
-                await other.close(timeout=1)
+        for other in made - {client}:
+            await other.close(timeout=1)
 
 
 def _run_program(block: Block, follower: Block | None, address: str) -> None:
