@@ -28,7 +28,7 @@ from kps.mqtt.failures import in_words
 from kps.protocol.client.reconnect import Backoff
 
 _CONNECT = 10.0  # seconds for TCP and TLS
-_STEADY = 15.0  # seconds of a connection, after which the next one is tried at once
+_STEADY = 15.0  # seconds of a connection without messages, after which waits begin anew
 _BACKOFF = Backoff(first=0.1, longest=15.0)
 
 
@@ -222,7 +222,7 @@ class BrokerLink:
         if not self._why:
             self._why = in_words(error, is_secure=self._tls is not None, is_early=not was_open)
         if was_open:
-            if self._loop.time() - self._opened_at >= _STEADY:
+            if self.session.was_of_use or self._loop.time() - self._opened_at >= _STEADY:
                 self._attempt = 0
             self._side.lost()
         self._room.set()

@@ -185,6 +185,21 @@ def test_what_comes() -> None:
     assert session.take() == b"\x40\x03\x00\x04\x10"
 
 
+def test_a_connection_of_use() -> None:
+    session = Session(SessionConfig(client_id="me"))
+    opened(session)
+    session.receive(b"\xd0\x00", 0.0)
+    assert not session.was_of_use
+    session.receive(packets.publish(V5, Publish("a", b"1")), 0.0)
+    session.end()
+    assert session.was_of_use
+    give(session, b"1")
+    (message,) = opened(session)
+    assert not session.was_of_use
+    session.receive(packets.puback(V5, message.pid, 0), 0.0)
+    assert session.was_of_use
+
+
 def test_only_what_was_written_is_acknowledged() -> None:
     session = Session(SessionConfig(client_id="me"))
     opened(session, told=b"\x03\x21\x00\x01")

@@ -90,6 +90,8 @@ class Session:
         """The version of MQTT in use."""
         self.is_open = False
         """Whether there is a connection that the broker has accepted."""
+        self.was_of_use = False
+        """Whether a message came over this connection, or the last one, or was acknowledged."""
         self._reader = Reader(self.version, config.max_packet)
         self._output: list[bytes] = []
         self._sending = Sending(config.window)
@@ -145,6 +147,7 @@ class Session:
         self._answer_by = now + config.answer_timeout
         self._asked = None
         self._is_reading = self._has_heard = True
+        self.was_of_use = False
         self._end = End.OTHER
 
     def end(self) -> None:
@@ -235,6 +238,7 @@ class Session:
             raise Malformed("a packet came before the broker has accepted, or it did so twice")
         match packet:
             case Publish():
+                self.was_of_use = True
                 events.append(Arrived(packet))
             case Puback(pid, code, reason):
                 self._acknowledged(pid, code, reason)
@@ -272,6 +276,7 @@ class Session:
     def _acknowledged(self, pid: int, code: int, reason: str) -> None:
         one = self._sending.acknowledged(pid)
         if one is not None:
+            self.was_of_use = True
             self._output += self._sending.write(self.version)
             one.done(code, reason)
 
