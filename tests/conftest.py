@@ -1,6 +1,8 @@
 """Settings that all tests share."""
 
+import logging
 import os
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -21,6 +23,16 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))
 
 
 @pytest.fixture(autouse=True)
-def new_log() -> None:
-    """Let no test use up the lines of the log that another one waits for."""
+def new_log() -> Iterator[None]:
+    """Let no test use up the lines of the log that another one waits for, nor keep settings.
+
+    A framework that a test starts may set the level of the root logger, and handlers.
+    """
     guard.tell()
+    loggers = [logging.getLogger(), logging.getLogger("kps")]
+    before = [(logger, logger.level, logger.disabled, logger.handlers[:]) for logger in loggers]
+    yield
+    for logger, level, disabled, handlers in before:
+        logger.setLevel(level)
+        logger.disabled = disabled
+        logger.handlers[:] = handlers
