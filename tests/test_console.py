@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import kps
-from tests.io.harness import DRIVERS, AnyDriver
+from tests.io.harness import DRIVERS, AnyDriver, eventually
 
 ROOT = Path(__file__).parent.parent
 WEB = ROOT / "kps" / "web"
@@ -125,6 +125,39 @@ def test_figures_come(driver: AnyDriver) -> None:
         assert message.sender == "hub"
         assert [one["id"] for one in message.data["clients"]] == ["watcher"]
         break
+
+
+def test_questions_are_answered(driver: AnyDriver) -> None:
+    everything = kps.Permissions.open(disconnect=["**"])
+    server = driver.server(id="hub", permissions=everything)
+    client = driver.client(server.address, id="watcher")
+    victim = driver.client(server.address, id="victim")
+    victim.subscribe("news", lambda message: None)
+    found = client.request("__kps/clients", {"filter": "vic"})
+    assert (found["found"], found["clients"][0]["id"]) == (1, "victim")
+    assert client.request("__kps/topic", {"topic": "news"})["subscriptions"] == [{"id": "victim"}]
+    assert client.request("__kps/disconnect", {"id": "victim"}) == {"id": "victim"}
+    with pytest.raises(kps.RequestFailed, match="no client has the id nobody"):
+        client.request("__kps/client", {"id": "nobody"})
+    events = client.request("__kps/events", {})["events"]
+    assert ("dismissed", "victim") in [(one["event"], one.get("client")) for one in events]
+
+
+def test_the_record_is_kept_without_anybody_watching(driver: AnyDriver) -> None:
+    server = driver.server()
+    client = driver.client(server.address)
+    client.publish_with_receipt("t", 1)
+    eventually(lambda: sum(client.request("__kps/record", {})["published"]) == 1)
+
+
+def test_nobody_disconnects_others_unless_that_is_allowed(driver: AnyDriver) -> None:
+    server = driver.server()
+    client = driver.client(server.address)
+    driver.client(server.address, id="victim")
+    with pytest.raises(kps.ServerError, match="this client may not disconnect this id") as refusal:
+        client.request("__kps/disconnect", {"id": "victim"})
+    assert refusal.value.code == "forbidden"
+    assert "victim" in [client.id for client in server.clients()]
 
 
 def test_nobody_else_publishes_figures(driver: AnyDriver) -> None:

@@ -68,6 +68,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--relay-to", action="append", metavar="HOST:PORT",
         help="server to which anonymous clients may send messages through this one, "
         "wss://HOST:PORT for TLS only, ** for any; default: none; repeatable")  # fmt: skip
+    add("--may-disconnect", action="append", metavar="ID",
+        help="client that anonymous clients may disconnect, on the console for instance; ** for "
+        "all; default: none; repeatable")  # fmt: skip
     add("--relay-token", metavar="TEXT",
         help="token that identifies this server to others; prefer KPS_RELAY_TOKEN")  # fmt: skip
     add(
@@ -186,7 +189,9 @@ def serve(options: argparse.Namespace) -> int:
         history=options.history or (),
         history_file=options.history_file,
         history_sync=options.history_sync or "normal",
-        permissions=Permissions.open(relay=options.relay_to or ()),
+        permissions=Permissions.open(
+            relay=options.relay_to or (), disconnect=options.may_disconnect or ()
+        ),
         relay_token=options.relay_token,
         proxies=options.proxy or (),
     )

@@ -38,6 +38,7 @@ from kps.protocol.dialect.address import (
 )
 from kps.protocol.limits import check_seconds
 from kps.protocol.server.events import (
+    ClientDismissed,
     ClientLeft,
     ClientRegistered,
     ConnectedClient,
@@ -415,7 +416,7 @@ class Server(ServerProgram, UnifiedServer):
                 driver.dispatcher.notify(settings.on_disconnect, event)
             case Unsubscribed():
                 driver.dispatcher.notify(settings.on_unsubscribe, event)
-            case ClientRegistered() | StrangerLeft() | DirectMessageIgnored():
+            case ClientRegistered() | ClientDismissed() | StrangerLeft() | DirectMessageIgnored():
                 pass  # they are only logged
             case OriginRefused() | LoginRefused() | SessionFailed():
                 pass  # likewise

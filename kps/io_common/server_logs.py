@@ -11,6 +11,7 @@ from kps.io_common.listening import Listeners, name_of
 from kps.io_common.logger import INTERVAL, Write, guard
 from kps.io_common.logger import write as write_now
 from kps.protocol.server.events import (
+    ClientDismissed,
     ClientLeft,
     ClientRegistered,
     DirectMessageIgnored,
@@ -48,6 +49,13 @@ def log_hub_event(event: HubEvent, write: Write = write_now) -> None:
                 reason=closed.reason or "closed",
                 code=closed.code,
                 dropped=dropped,
+            )
+        case ClientDismissed(client_id, by, identity):
+            text = "client %(client)s is disconnected for %(by)s" + (
+                " (%(identity)s)" if identity else ""
+            )
+            write(
+                logging.INFO, "client_dismissed", text, client=client_id, by=by, identity=identity
             )
         case StrangerLeft(peer, closed):
             write(

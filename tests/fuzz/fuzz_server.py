@@ -117,7 +117,7 @@ LIMITS = (
         queue_messages=4, queue_bytes=2000, overflow=Overflow.DROP_NEWEST, mailbox_bytes=200
     ),
 )
-ANYTHING = Permissions(relay=ALL, peer=True, console=True, presence=ALL)
+ANYTHING = Permissions(relay=ALL, peer=True, console=True, presence=ALL, disconnect=ALL)
 LITTLE = Permissions(
     publish=("r*",), subscribe=("*e*",), direct=("a", "server"), ids=("a", "b", "c"), relay=ALL
 )

@@ -16,6 +16,7 @@ TOPICS = (
     b'"__kps/stats"',
     b'""',
     b'"' + b"t" * 300 + b'"',
+    *(b'"__kps/topic"', b'"__kps/clients"', b'"__kps/disconnect"'),
 )
 PATTERNS = (
     ABSENT,
@@ -50,6 +51,7 @@ DATA = (
     b'"' + b"y" * 3000 + b'"',
     b"18446744073709551615",
     b'"\\ud83d\\ude00"',
+    b'{"id":"a","topic":"red","filter":"A","sort":"received_rate"}',
 )
 BATCHES = (
     ABSENT,

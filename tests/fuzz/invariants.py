@@ -289,7 +289,7 @@ def check_group(group: Group, tasks: TaskBook) -> None:
             assert not own, "it could take what waits for it"
     assert {load: set(members) for load, members in group._by_load.items()} == free
     assert set(group._by_key.values()) <= set(group.members.values())
-    assert len(waiting) == tasks._counts.get(group.key, 0)
+    assert len(waiting) == tasks.waiting_for.get(group.key, 0)
     for task in waiting:
         assert task.key == group.key
         for member in [member for members in free.values() for member in members]:
@@ -309,7 +309,7 @@ def check_tasks(acks: AckBook) -> None:
     for task in of_requests:
         assert task.request is not None
         assert (task.id in under_way) is (task not in waiting)
-    assert sum(tasks._counts.values()) == len(waiting)
+    assert sum(tasks.waiting_for.values()) == len(waiting)
     by_subscriber: dict[Any, set[Any]] = {}
     for task_id, task in under_way.items():
         assert task.id == task_id
@@ -432,7 +432,7 @@ def check_hub_is_empty(hub: Hub) -> None:
     assert (state.acks.awaited, state.acks._results, state.acks._cost) == (0, 0, 0)
     tasks = state.acks.tasks
     assert (tasks._under_way, tasks._by_subscriber, tasks.kept) == ({}, {}, 0)
-    assert (tasks._waiting, tasks._for_members, tasks._counts) == ({}, {}, {})
+    assert (tasks._waiting, tasks._for_members, tasks.waiting_for) == ({}, {}, {})
     assert (state.presence._rosters, state.presence._infos) == ({}, {})
     assert (len(state.message_ids), state.message_ids.used) == (0, 0)
     assert state.deadlines._scheduled == {}

@@ -674,7 +674,7 @@ class GroupsMachine(RuleBasedStateMachine):
         held = [task for task in self.tasks() if task.holder is not None]
         assert len(acks.tasks._under_way) == len(held)
         waiting = {group: len(self.waiting(group)) for group in GROUPS}
-        assert acks.tasks._counts == {group: count for group, count in waiting.items() if count}
+        assert acks.tasks.waiting_for == {group: count for group, count in waiting.items() if count}
         bus = self.network.hub.state.bus
         for key in GROUPS:
             group, members = bus.group(key), self.members(key)
@@ -712,7 +712,7 @@ class GroupsMachine(RuleBasedStateMachine):
         acks, tasks = state.acks, state.acks.tasks
         assert (len(state.bus), len(acks), len(state.deadlines)) == (0, 0, 0)
         assert (acks.awaited, acks._cost, acks._results, tasks.kept) == (0, 0, 0, 0)
-        assert (tasks._under_way, tasks._by_subscriber, tasks._counts) == ({}, {}, {})
+        assert (tasks._under_way, tasks._by_subscriber, tasks.waiting_for) == ({}, {}, {})
         assert (tasks._waiting, tasks._for_members) == ({}, {})
         super().teardown()
 

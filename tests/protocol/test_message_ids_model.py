@@ -180,7 +180,7 @@ class NotedDelivery(Delivery):
             self._servers.note(payload, reached)
         return reached
 
-    def _open(
+    def open_request(
         self,
         owner: AckOwner,
         ask: Ask,
@@ -189,7 +189,7 @@ class NotedDelivery(Delivery):
         absent: Sequence[str] = (),
         work: Work | None = None,
     ) -> AckRequest:
-        request = super()._open(owner, ask, receivers, keeper, absent, work)
+        request = super().open_request(owner, ask, receivers, keeper, absent, work)
         self._servers.note(ask.data, 0, request)
         return request
 

@@ -48,7 +48,10 @@ class Permissions:
     """Whether it may act as another server: the senders of its messages then are that server's
     clients (spec, 7.4)."""
     console: bool = False
-    """Whether it may see the server's figures (spec, 12.8)."""
+    """Whether it may see the server's figures, and what it is asked about itself (spec, 12.8)."""
+    disconnect: Sequence[str] = ()
+    """Ids of clients that it may disconnect (spec, 12.8). None by default, also for anonymous
+    clients."""
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -86,6 +89,7 @@ class Permissions:
         relay: Sequence[str] = (),
         peer: bool = True,
         console: bool = True,
+        disconnect: Sequence[str] = (),
     ) -> "Permissions":
         """Return the permissions that anonymous clients have by default, with some changes.
 
@@ -102,13 +106,14 @@ class Permissions:
             relay=relay,
             peer=peer,
             console=console,
+            disconnect=disconnect,
         )
 
 
 _SWITCHES = ("peer", "console")
 
 OPEN = Permissions.open()
-"""Permissions of anonymous clients: everything but relay."""
+"""Permissions of anonymous clients: everything but relay and disconnect."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,6 +83,16 @@ def check_peer(permissions: Permissions) -> None:
         raise InvalidMessage("this client may not speak for another server", "forbidden")
 
 
+def check_console(permissions: Permissions) -> None:
+    if not permissions.console:
+        raise InvalidMessage("this client may not ask the server about itself", "forbidden")
+
+
+def check_disconnect(client_id: str, permissions: Permissions) -> None:
+    if not matches(client_id, permissions.disconnect):
+        raise InvalidMessage("this client may not disconnect this id", "forbidden")
+
+
 def check_id(client_id: str, permissions: Permissions, limits: ServerLimits) -> None:
     check_length(client_id, "id", limits.max_id)
     _check_characters(client_id, "id")

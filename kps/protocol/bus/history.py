@@ -285,6 +285,11 @@ class LogBook:
         self.work += len(self._filled) // _SELECTED
         return sum([min(log.kept, log.rule.size) for log in self._filled])
 
+    def count_of(self, topic: str) -> int:
+        """Count the messages that are kept of a topic."""
+        log = self._logs.get(topic)
+        return 0 if log is None else min(log.kept, log.rule.size)
+
     def is_whole(self, epoch: str, mark: int) -> bool:
         """Tell whether nothing is unknown of what has come after a mark."""
         is_known = epoch == self.epoch and self.forgotten <= mark <= self.latest

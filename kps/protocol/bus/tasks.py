@@ -69,7 +69,8 @@ class TaskBook:
         self._by_subscriber: dict[Subscriber, dict[Task, None]] = {}
         self._waiting: dict[InGroup, Queue] = {}
         self._for_members: dict[Member, Queue] = {}
-        self._counts: dict[InGroup, int] = {}  # of all tasks that wait for a group
+        self.waiting_for: dict[InGroup, int] = {}
+        """How many tasks wait for a member of each group, of those for which any do."""
         self._answers: deque[_Answer] = deque()
         self._is_answering = False
         self._numbers = count(1)
@@ -92,7 +93,7 @@ class TaskBook:
     @property
     def waiting(self) -> int:
         """How many tasks wait for a member that is free."""
-        return sum(self._counts.values())
+        return sum(self.waiting_for.values())
 
     def begin(self, request: AckRequest) -> None:
         """Give the tasks of a request to members."""
@@ -191,22 +192,22 @@ class TaskBook:
 
     def _wait(self, task: Task, queue: Queue, is_new: bool) -> None:
         """Let a task wait. Only a new one may have no room."""
-        count = self._counts.get(task.key, 0)
+        count = self.waiting_for.get(task.key, 0)
         if is_new and count >= self._limits.max_waiting:
             self._end(task, BUSY, ends_as=ack_figures.BUSY)
             return
         queue.add(task)
         task.queue = queue
-        self._counts[task.key] = count + 1
+        self.waiting_for[task.key] = count + 1
 
     def _unqueue(self, task: Task) -> None:
         queue, task.queue = task.queue, None
         if queue is None:
             return
         queue.remove(task)
-        self._counts[task.key] -= 1
-        if not self._counts[task.key]:
-            del self._counts[task.key]
+        self.waiting_for[task.key] -= 1
+        if not self.waiting_for[task.key]:
+            del self.waiting_for[task.key]
             self._waiting.pop(task.key, None)
 
     def _hand_out(self, task: Task, group: Group, member: Member) -> None:

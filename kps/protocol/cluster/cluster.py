@@ -12,6 +12,7 @@ from kps.protocol.cluster.asks import Asks
 from kps.protocol.cluster.bus import ClusterBus
 from kps.protocol.cluster.config import ClusterConfig
 from kps.protocol.cluster.delivery import ClusterDelivery
+from kps.protocol.cluster.desk import ClusterDesk
 from kps.protocol.cluster.figures import ClusterMonitor, Exporter, NodeFigures
 from kps.protocol.cluster.frames import Frame, Kind
 from kps.protocol.cluster.histories import Histories
@@ -98,6 +99,7 @@ class Cluster:
             new_monitor=lambda *parts: ClusterMonitor(
                 *parts, nodes=self.nodes, known=lambda: self._links, survey=self._survey
             ),
+            new_desk=lambda *parts: ClusterDesk(*parts, survey=self._survey),
             metrics=metrics
             if exporter is None
             else lambda request, answer: self._figures.respond(request, answer),
@@ -285,6 +287,7 @@ class Cluster:
     def rose(self, link: Link) -> None:
         """Take a node in."""
         self.changes.append(LinkChange(link.node, "", 0))
+        self._state.note("node_up", other=link.node)
         namesake = self._state.clients.get(link.node)
         if namesake is not None:
             namesake.replaced()  # while the node was not there, nobody knew whose id that is
@@ -306,6 +309,7 @@ class Cluster:
         tally.links_fallen += 1
         tally.frames_lost += link.lost
         self.changes.append(LinkChange(link.node, reason, link.lost))
+        self._state.note("node_down", other=link.node, reason=reason)
         link.lost = 0
         node = self.nodes.remove(link.node)
         self._state.others = self.nodes.others

@@ -217,7 +217,7 @@ class ClusterDelivery(Delivery):
         if node is None:
             super().ask_id(owner, sender, ask, keeper)  # which finds nobody
             return
-        request = self._open(owner, ask, [node], keeper)
+        request = self.open_request(owner, ask, [node], keeper)
         request.awaited[node] = client_id
         seconds = (request.deadline or 0.0) - self._state.now
         direct = DirectAsk(request.id, client_id, sender, ask.headers.decode(), seconds)

@@ -8,7 +8,6 @@ from itertools import islice
 from math import inf
 from typing import Any, Protocol
 
-from kps.protocol.bus.census import counts
 from kps.protocol.bus.publication import Publication
 from kps.protocol.cluster.frames import read_key, write_key
 from kps.protocol.cluster.nodes import Nodes
@@ -19,6 +18,7 @@ from kps.protocol.server.figures import Stats
 from kps.protocol.server.metrics import Figures
 from kps.protocol.server.monitor import MOST, Monitor
 from kps.protocol.server.state import ServerState
+from kps.protocol.server.topic_figures import TopicFigures, figures_of, merged
 from kps.protocol.wire.http import Answer, HttpRequest, HttpResponse
 
 _METRICS = "metrics"
@@ -27,6 +27,7 @@ _PATIENCE = 1.0  # seconds that an operator waits for nodes that say nothing
 _GLANCE = 0.5  # seconds that those wait who watch: there are new figures every second
 
 _COUNTED = tuple(field.name for field in fields(Stats))
+_ADDED_UP = ("client_count", "pending_acks", "waiting_tasks", "rosters", "events")
 
 
 class Exporter(Protocol):
@@ -46,7 +47,7 @@ class NodeFigures:
         self._exporter = exporter
         self._me = me
         self._survey = survey
-        survey.answers[_METRICS] = lambda: _packed(exporter.gather())
+        survey.answers[_METRICS] = lambda reply: reply(_packed(exporter.gather()))
 
     def respond(self, request: HttpRequest, answer: Answer) -> None:
         """Answer a request, once all nodes have told their figures or it has waited for long."""
@@ -77,7 +78,7 @@ class ClusterMonitor(Monitor):
     def __init__(
         self,
         state: ServerState,
-        publish: Callable[[Publication], object],
+        publish: Callable[[Publication], int],
         dropped: Callable[[], int],
         *,
         nodes: Nodes,
@@ -90,12 +91,12 @@ class ClusterMonitor(Monitor):
         self._survey = survey
         self._totals = _Totals()
         self._begun = state.now  # when the first node began, as far as we know
-        survey.answers[_STATS] = self._answer
+        survey.answers[_STATS] = lambda reply, *about: reply(self._answer(*about))
 
     def _answer(self, most: int, keys: list[list[str]]) -> bytes:
         """Tell the figures of this node, with up to ``most`` clients, and of certain topics."""
-        state, bus = self._state, self._state.bus
-        topics = [counts(bus, scope_of(read_key(key))) for key in keys]
+        state = self._state
+        topics = [list(figures_of(state, scope_of(read_key(key)))) for key in keys]
         figures = self._counts() | {"links": len(self._nodes.others)}
         return write([state.started, figures, self._clients(most), topics])
 
@@ -118,29 +119,22 @@ class ClusterMonitor(Monitor):
             for node in self._known()
         }
         clients: list[dict[str, Any]] = []
-        of_topics: list[list[list[int]]] = []
+        of_topics: list[list[TopicFigures]] = []
         for node, answer in answers.items():
             started, figures, its_clients, topics = load(answer)
             self._totals.note(node, started, figures)
             self._begun = min(self._begun, state.now - figures["uptime"])
             nodes[node] = {"id": node, "state": "up", **figures}
             clients += its_clients
-            of_topics.append(topics)
+            of_topics.append([TopicFigures(*one) for one in topics])
         up = [entry for entry in nodes.values() if entry["state"] == "up"]
         total = {
             "uptime": round(state.now - self._begun, 3),
-            **{name: sum(one[name] for one in up) for name in ("client_count", "pending_acks")},
+            **{name: sum(one[name] for one in up) for name in _ADDED_UP},
             **self._totals.all(),
         }
-        merged = [
-            (
-                key,
-                sum(subscribers for subscribers, _ in each),
-                max(messages for _, messages in each),
-            )
-            for key, *each in zip(keys, *of_topics, strict=True)
-        ]
-        shown = [one for one in merged if one[1]]
+        topics = [(key, merged(each)) for key, *each in zip(keys, *of_topics, strict=True)]
+        shown = [(key, figures) for key, figures in topics if figures.subscribers]
         by_name = [nodes[node] for node in sorted(nodes)]
         self._tell(total, clients[:MOST], shown, nodes=by_name)
 

@@ -10,6 +10,9 @@ from kps.protocol.timers import Deadlines
 Told = dict[str, bytes]
 """What nodes have told, by their names."""
 
+Reply = Callable[[bytes], object]
+"""Takes an answer to a node that asks."""
+
 
 class _Question:
     """A question to which not all nodes have an answer yet."""
@@ -35,8 +38,9 @@ class Survey:
         now: Callable[[], float],
         failed: Callable[[Exception], object],
     ) -> None:
-        self.answers: dict[str, Callable[..., bytes]] = {}
-        """What this node tells, by what is asked. It gets what the question says about that."""
+        self.answers: dict[str, Callable[..., None]] = {}
+        """Answers of this node, by what is asked. Each gets a :data:`Reply`, which it calls at once
+        or later, and what the question says about that."""
         self._nodes = nodes
         self._deadlines = deadlines
         self._now = now
@@ -63,13 +67,20 @@ class Survey:
 
     def asked(self, node: Node, number: int, what: str, *about: object) -> None:
         """Answer a question of another node."""
-        tell, answer = self.answers.get(what), b""
-        if tell is not None:
-            try:
-                answer = tell(*about)
-            except Exception as error:  # ours, or of what the program shows of itself
-                self._failed(error)
-        node.send(Kind.SURVEYED, number, payload=answer)
+
+        def reply(answer: bytes) -> None:
+            if self._nodes.others.get(node.id) is node:  # it may have fallen meanwhile
+                node.send(Kind.SURVEYED, number, payload=answer)
+
+        tell = self.answers.get(what)
+        if tell is None:
+            reply(b"")
+            return
+        try:
+            tell(reply, *about)
+        except Exception as error:  # ours, or of what the program shows of itself
+            self._failed(error)
+            reply(b"")
 
     def told(self, node: Node, answer: bytes, number: int) -> None:
         """Take an answer of another node; one that comes too late does not count."""

@@ -238,7 +238,12 @@ def publish_to_id_with_ack(actor: Actor, fields: Fields) -> None:
 
 
 def ask_topic(actor: Actor, ask: Ask) -> None:
-    """Publish with acks."""
+    """Publish with acks, or ask the server about itself."""
+    desk = actor.state.desk
+    if desk is not None and desk.has(ask.target):
+        question = desk.read(actor, ask)
+        _ask(actor, partial(desk.answer, question), ask, "publish_with_ack")
+        return
     actor.run.check(ask.target)
     _ask(actor, actor.delivery.ask_topic, ask, "publish_with_ack")
 

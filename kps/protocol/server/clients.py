@@ -40,6 +40,7 @@ def figures(client: Client, now: float) -> dict[str, Any]:
     transport = client.transport
     return {
         "id": client.id,
+        "identity": client.owner_name,
         "address": client.peer,
         "level": client.dialect.level,
         "age": round(now - client.since, 3),

@@ -158,7 +158,7 @@ class Delivery:
         if groups:
             how = demands.message_key, demands.retries, ask.headers
             work = Work(groups, ask.target, sender, ask.data, *how)
-        request = self._open(owner, ask, subscribers, keeper, absent, work)
+        request = self.open_request(owner, ask, subscribers, keeper, absent, work)
         request.presence = state.presence.version(ask.target)
         if absent:
             state.turns.left -= len(absent)
@@ -190,7 +190,7 @@ class Delivery:
         target = self._local if is_local else state.clients.get(ask.target)
         if target is not None and not target.answers:
             target = None
-        request = self._open(owner, ask, [target] if target is not None else [], keeper)
+        request = self.open_request(owner, ask, [target] if target is not None else [], keeper)
         state.turns.left -= _ASKED
         if target is not None:
             target.deliver_direct(direct_publication(request, sender, ask))
@@ -214,7 +214,7 @@ class Delivery:
         state.turns.left -= state.bus.routes.searched
         state.bus.routes.searched = 0
 
-    def _open(
+    def open_request(
         self,
         owner: AckOwner,
         ask: Ask,
@@ -223,6 +223,7 @@ class Delivery:
         absent: Sequence[str] = (),
         work: Work | None = None,
     ) -> AckRequest:
+        """Open an ack request of a client that awaits some receivers. Raises as ``ask_topic``."""
         limits = self._state.limits
         seconds = limits.ack_timeout if ask.timeout is None else ask.timeout
         request = self._state.acks.open(

@@ -128,6 +128,17 @@ class ClientLeft(NamedTuple):
     """Messages for it that were dropped: it read too slowly, or was disconnected."""
 
 
+class ClientDismissed(NamedTuple):
+    """A client has asked to disconnect another one, which is done."""
+
+    client_id: str
+    """Who is disconnected."""
+    by: str
+    """The id of the client that asked for it."""
+    identity: str
+    """The name of that one's identity; empty for an anonymous client."""
+
+
 class StrangerLeft(NamedTuple):
     """An unregistered connection is gone: refused, plain HTTP, or abandoned by the client."""
 
@@ -173,6 +184,7 @@ HubEvent = (
     | LoginRefused
     | ClientRegistered
     | ClientLeft
+    | ClientDismissed
     | StrangerLeft
     | RelayRequested
     | AckChanged

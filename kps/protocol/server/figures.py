@@ -19,6 +19,10 @@ class Stats:
     """Publications that had room in a subscriber's queue or mailbox, counted per subscriber."""
     dropped: int = 0
     """Messages dropped for clients that are gone, by full queues and ended connections."""
+    own_published: int = 0
+    """Those of the published that were these figures."""
+    own_delivered: int = 0
+    """How often these found room in a subscriber's queue."""
     refused: int = 0
     """Messages answered with an error."""
     bytes_in: int = 0

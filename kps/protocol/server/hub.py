@@ -22,10 +22,13 @@ from kps.protocol.server.clients import Clients, describe
 from kps.protocol.server.config import HubConfig
 from kps.protocol.server.connection import WebSocketConnection
 from kps.protocol.server.delivery import Delivery, Direct
+from kps.protocol.server.desk import Desk
 from kps.protocol.server.events import ClientLeft, HubEvent, SessionFailed, StrangerLeft
 from kps.protocol.server.figures import add_one
+from kps.protocol.server.insight import Insight
 from kps.protocol.server.local import LocalAck, LocalProgram
 from kps.protocol.server.monitor import Monitor
+from kps.protocol.server.recorder import Recorder
 from kps.protocol.server.routes import OperatorRoutes, Routes
 from kps.protocol.server.session import ServerSession
 from kps.protocol.server.state import PARTS, Parts, ServerState
@@ -78,10 +81,12 @@ class Connection(Protocol):
 
 
 NewMonitor = Callable[
-    [ServerState, Callable[[Publication], object], Callable[[], int]],
+    [ServerState, Callable[[Publication], int], Callable[[], int]],
     Monitor,
 ]
 """Makes a monitor, as its class does."""
+NewDesk = Callable[[ServerState, LocalProgram, Delivery, Insight], Desk]
+"""Makes a desk, as its class does."""
 
 C = TypeVar("C", bound=Connection)
 P = ParamSpec("P")
@@ -103,6 +108,7 @@ class Hub:
         parts: Parts = PARTS,
         new_delivery: Callable[[ServerState, LocalProgram], Delivery] = Delivery,
         new_monitor: NewMonitor = Monitor,
+        new_desk: NewDesk = Desk,
         metrics: LateResponder | None = None,
     ) -> None:
         self.config = config
@@ -124,8 +130,13 @@ class Hub:
         self.routes = Routes(state, metrics if config.shows_metrics else None)
         """What it answers to plain requests."""
         self._operator_routes = None if metrics is None else OperatorRoutes(state, metrics)
+        self._recorder: Recorder | None = None
         if config.is_monitored:
+            assert state.journal is not None
             new_monitor(state, self.delivery.publish, self.dropped)
+            recorder = self._recorder = Recorder(state, lambda: not self.connections)
+            insight = Insight(state, recorder, state.journal)
+            state.desk = new_desk(state, self.local, self.delivery, insight)
 
     # -- called by a driver -----------------------------------------------------------------
 
@@ -161,6 +172,8 @@ class Hub:
         self.connections[connection.number] = connection
         state.deadlines.schedule(connection)
         state.unflushed[connection.number] = None  # it may already have been refused
+        if self._recorder is not None:
+            self._recorder.wake()
         return connection
 
     def next_deadline(self) -> float | None:

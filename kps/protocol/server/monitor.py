@@ -13,6 +13,7 @@ from kps.protocol.dialect.envelope import write
 from kps.protocol.patterns import Key, Scope, scope_of
 from kps.protocol.server.clients import figures
 from kps.protocol.server.state import ServerState
+from kps.protocol.server.topic_figures import TopicFigures, first_of
 
 STATS_TOPIC = RESERVED + "stats"
 
@@ -31,7 +32,7 @@ class Monitor:
     def __init__(
         self,
         state: ServerState,
-        publish: Callable[[Publication], object],
+        publish: Callable[[Publication], int],
         dropped: Callable[[], int],
     ) -> None:
         self._state = state
@@ -63,7 +64,7 @@ class Monitor:
 
     def _look(self) -> None:
         """Find out the figures, and publish them."""
-        self._tell(self._counts(), self._clients(MOST), self._state.bus.subjects(MOST))
+        self._tell(self._counts(), self._clients(MOST), first_of(self._state, MOST))
 
     def _counts(self) -> dict[str, Any]:
         """Return the figures of this server that are numbers."""
@@ -72,8 +73,21 @@ class Monitor:
             "uptime": state.uptime(),
             "client_count": len(state.clients),
             "pending_acks": state.acks.figures.pending,
+            "waiting_tasks": state.acks.tasks.waiting,
+            "rosters": len(state.presence),
+            "events": 0 if state.journal is None else state.journal.number,
             **asdict(state.stats),
             "dropped": self._dropped(),
+        }
+
+    def _common(self) -> dict[str, Any]:
+        """Return the figures that each node of a cluster knows of all."""
+        state, logs = self._state, self._state.logs
+        return {
+            "topic_count": len(state.bus),
+            "groups": state.bus.routes.groups,
+            "history_topics": 0 if logs is None else len(logs),
+            "history_bytes": 0 if logs is None else logs.size,
         }
 
     def _clients(self, most: int) -> list[dict[str, Any]]:
@@ -85,25 +99,20 @@ class Monitor:
         self,
         counts: dict[str, Any],
         clients: list[dict[str, Any]],
-        topics: Iterable[tuple[Scope, int, int]],
+        topics: Iterable[tuple[Scope, TopicFigures]],
         **more: object,
     ) -> None:
-        """Publish figures. Of each topic or pattern there are its subscribers and its messages."""
+        """Publish figures."""
         state = self._state
         told = {
             "id": state.config.id,
             "version": state.config.version,
             **counts,
-            "topic_count": len(state.bus),
+            **self._common(),
             "clients": clients,
-            "topics": [
-                {
-                    "topic" if isinstance(key, str) else "pattern": str(key),
-                    "subscribers": subscribers,
-                    "published": published,
-                }
-                for key, subscribers, published in topics
-            ],
+            "topics": [figures.fields(key) for key, figures in topics],
             **more,
         }
-        self._publish(Publication(STATS_TOPIC, state.config.id, write(told)))
+        reached = self._publish(Publication(STATS_TOPIC, state.config.id, write(told)))
+        state.stats.own_published += 1
+        state.stats.own_delivered += reached

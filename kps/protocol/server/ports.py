@@ -6,11 +6,13 @@ With them no part depends on a whole other one, and another kind of client or tr
 from collections.abc import Callable
 from typing import Protocol
 
-from kps.protocol.bus.ack_request import AckOwner
+from kps.protocol.access.identity import Permissions
+from kps.protocol.bus.ack_request import AckOwner, Keeper
 from kps.protocol.bus.message_ids import Owner
 from kps.protocol.bus.publication import Publication
 from kps.protocol.bus.subscriber import Subscriber
-from kps.protocol.dialect.envelope import InvalidMessage
+from kps.protocol.dialect.envelope import Fields, InvalidMessage
+from kps.protocol.dialect.requests import Ask
 from kps.protocol.dialect.server import ServerLevel1
 from kps.protocol.server.encodings import FrameEncoding
 from kps.protocol.wire.http import HttpResponse
@@ -131,6 +133,44 @@ class Recall(Protocol):
 
     def over(self, number: int, client_id: str, message_id: str) -> None:
         """Note that a request has ended."""
+
+
+class Asker(Protocol):
+    """The client that asks the server about itself."""
+
+    id: str
+
+    @property
+    def permissions(self) -> Permissions:
+        """What it may do."""
+
+    @property
+    def owner_name(self) -> str:
+        """The name of its identity; empty for an anonymous client."""
+
+
+Answer = Callable[[Fields | str], object]
+"""Gets an answer, or a text that says why there is none."""
+Question = Callable[[Answer], None]
+"""Finds the answer to a question that was read, at once or later."""
+
+
+class Desk(Protocol):
+    """Answers what clients ask the server about itself."""
+
+    def has(self, topic: str) -> bool:
+        """Tell whether questions can be asked on a topic."""
+
+    def read(self, asker: Asker, ask: Ask) -> Question:
+        """Read a question, and check whether the client may ask it. Raises ``InvalidMessage``."""
+
+    def answer(
+        self, question: Question, owner: AckOwner, sender: str, ask: Ask, keeper: Keeper | None
+    ) -> None:
+        """Answer a question that was read.
+
+        Raises ``DuplicateAckId`` and :class:`kps.QueueFull`, and then has done nothing.
+        """
 
 
 class Client(Subscriber, AckOwner, Protocol):

@@ -299,6 +299,11 @@ class PresenceBook:
         """Return how many topics somebody observes."""
         return len(self._rosters)
 
+    def count_observers(self, topic: str) -> int:
+        """Return how many clients observe a topic."""
+        roster = self._rosters.get(topic)
+        return 0 if roster is None else len(roster.observers)
+
     def version(self, topic: str) -> int:
         """Return the number of the latest change of a topic's members; 0: nobody observes it."""
         roster = self._rosters.get(topic)

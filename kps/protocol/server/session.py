@@ -211,7 +211,8 @@ class ServerSession:
             request = requests[0]
             self.refuse(error, request if type(request) is dict else {})
         else:
-            self._answer(error, self.dialect.error_about_all(str(error), error.code, requests))
+            message = self.dialect.error_about_all(str(error), error.code, requests)
+            self._answer(error, message, _NO_FIELDS)
 
     # -- to the client --------------------------------------------------------------------------
 
@@ -231,13 +232,16 @@ class ServerSession:
 
     def refuse(self, error: InvalidMessage, request: Fields) -> None:
         """Answer the client with an error that refuses ``request``."""
-        self._answer(error, self.dialect.error(str(error), error.code, request))
+        self._answer(error, self.dialect.error(str(error), error.code, request), request)
 
-    def _answer(self, error: InvalidMessage, message: bytes) -> None:
+    def _answer(self, error: InvalidMessage, message: bytes, request: Fields) -> None:
         self.run.finish()
-        self.state.stats.refused += 1
-        self.state.tally.refusals[error.code] += 1
-        self.state.turns.left -= _REFUSAL
+        state = self.state
+        state.stats.refused += 1
+        state.tally.refusals[error.code] += 1
+        state.turns.left -= _REFUSAL
+        if state.journal is not None and self.id:
+            state.journal.refused(self.id, self.peer, error, request)
         if self.gate.is_over:
             return
         throttle = self.throttle

@@ -18,7 +18,8 @@ from kps.protocol.server.config import HubConfig
 from kps.protocol.server.encodings import FRAMES, compressed, event_encodings
 from kps.protocol.server.events import HubEvent, LoginRefused
 from kps.protocol.server.figures import Stats, Tally
-from kps.protocol.server.ports import Client, Names, Recall
+from kps.protocol.server.journal import TOLD, Journal
+from kps.protocol.server.ports import Client, Desk, Names, Recall
 from kps.protocol.server.presence import PresenceBook
 from kps.protocol.server.turns import Turns
 from kps.protocol.timers import Deadlines
@@ -108,6 +109,10 @@ class ServerState(Time):
         """What other nodes have handled, if there is a cluster."""
         self.addresses: set[str] = set()
         """The addresses, hosts and domains by which other servers may reach this one."""
+        self.desk: Desk | None = None
+        """Answers what clients ask about the server, if it tells that."""
+        self.journal = Journal(lambda: self.now) if config.is_monitored else None
+        """Keeps the latest events for those who watch."""
         self.stats = Stats()
         self.tally = Tally()
         self.parsed = 0
@@ -136,6 +141,13 @@ class ServerState(Time):
     def emit(self, event: HubEvent) -> None:
         """Add an event for the driver."""
         self.events.append(event)
+        if self.journal is not None and type(event) in TOLD:
+            self.journal.take(event)
+
+    def note(self, kind: str, **facts: object) -> None:
+        """Note what is no event for the driver, for those who watch, if anybody may."""
+        if self.journal is not None:
+            self.journal.note(kind, **facts)
 
     def refuse_login(self, peer: str, reason: str, verdict: object = None) -> None:
         """Count and tell that a client may not connect, or not renew its identity.

@@ -148,7 +148,7 @@ class Shop:
         assert (book._by_owner, book._by_subscriber) == ({}, {})
         assert (book.awaited, book._cost, book._results, tasks.kept) == (0, 0, 0, 0)
         assert (tasks._under_way, tasks._by_subscriber) == ({}, {})
-        assert (tasks._waiting, tasks._for_members, tasks._counts) == ({}, {}, {})
+        assert (tasks._waiting, tasks._for_members, tasks.waiting_for) == ({}, {}, {})
         assert (len(tasks._answers), tasks._is_answering) == (0, False)
 
 
@@ -565,7 +565,7 @@ class TestBusy:
         shop.bus.subscribe(b, JOBS)
         other = shop.ask("other")
         shop.answer(b, *b.take(), error="unsubscribed")
-        assert shop.tasks._counts == {JOBS: 3}
+        assert shop.tasks.waiting_for == {JOBS: 3}
         shop.bus.unsubscribe(a, JOBS)
         assert [data for _, data, _ in shop.work_off(b)] == ["1", "2", "other"]
         shop.answer(a, *a.take())
@@ -1087,7 +1087,7 @@ class TestEnds:
         else:
             for number in range(3):
                 shop.book.cancel(shop.asker, str(number))
-        assert (len(shop.book), shop.tasks._counts) == (1, {JOBS: 1})
+        assert (len(shop.book), shop.tasks.waiting_for) == (1, {JOBS: 1})
         assert a.got == [], "it is busy with it"
         shop.answer(a, one, error="unsubscribed")
         assert [p.payloads() for p in a.got] == [[b"kept"]]
@@ -1127,7 +1127,7 @@ class TestEnds:
         had = a.take()
         shop.answer(a, *had)
         assert len(shop.asker.finished) == 1
-        assert (len(shop.book), shop.tasks._counts, a.got) == (0, {}, [])
+        assert (len(shop.book), shop.tasks.waiting_for, a.got) == (0, {}, [])
         shop.bus.remove(a)
         shop.check_nothing_left()
 

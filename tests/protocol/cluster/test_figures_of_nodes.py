@@ -357,9 +357,9 @@ class TestForThoseWhoWatch:
         watched.take(1.0)
         asked: list[object] = []
 
-        def note(tell: Callable[..., bytes], *about: object) -> bytes:
+        def note(tell: Callable[..., None], *about: object) -> None:
             asked.append(about)
-            return tell(*about)
+            tell(*about)
 
         for node in cluster.nodes.values():
             answers = node.cluster._survey.answers

@@ -101,7 +101,12 @@ def check_nothing_left(stage: Stage) -> None:
     acks, bus = stage.hub.state.acks, stage.hub.state.bus
     assert (len(acks), len(bus), acks.awaited, acks._cost, acks._results) == (0, 0, 0, 0, 0)
     tasks = acks.tasks
-    assert (tasks._under_way, tasks._by_subscriber, tasks._counts, tasks.kept) == ({}, {}, {}, 0)
+    assert (tasks._under_way, tasks._by_subscriber, tasks.waiting_for, tasks.kept) == (
+        {},
+        {},
+        {},
+        0,
+    )
     assert (tasks._waiting, tasks._for_members) == ({}, {})
     assert len(stage.hub.state.deadlines) == 0
 

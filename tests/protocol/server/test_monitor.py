@@ -31,7 +31,7 @@ class TestWhen:
         peer.ask({"action": "unsubscribe", "topic": STATS_TOPIC})
         stage.advance(5)
         assert figures(peer) == []
-        assert len(stage.hub.state.deadlines) == 1  # the peer's own
+        assert len(stage.hub.state.deadlines) == 2  # the peer's own, and that of the record
         peer.ask({"action": "subscribe", "topic": STATS_TOPIC})
         stage.advance(0)
         assert len(figures(peer)) == 1
@@ -80,6 +80,7 @@ def test_what_they_say() -> None:
     assert data["bytes_out"] > 500
     figures = {key: value for key, value in data.items() if not key.startswith("bytes")}
     client = {
+        "identity": "",
         "address": "memory:0",
         "level": 2,
         "age": 10.0,
@@ -93,12 +94,20 @@ def test_what_they_say() -> None:
         "uptime": 10.0,
         "client_count": 2,
         "topic_count": 3,
+        "groups": 0,
+        "history_topics": 0,
+        "history_bytes": 0,
         "pending_acks": 1,
+        "waiting_tasks": 0,
+        "rosters": 0,
+        "events": 3,
         "connections": 2,
         "lost": 0,
         "published": 5,
         "delivered": 4,
         "dropped": 0,
+        "own_published": 0,
+        "own_delivered": 0,
         "refused": 1,
         "clients": [
             client | {"id": "alice", "topics": 0, "received": 8, "delivered": 0},

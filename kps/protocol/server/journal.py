@@ -1,0 +1,123 @@
+"""The latest events of a server and its refusals, for those who watch it (spec, 12.8).
+
+Refusals may come in very great numbers, and whoever causes them chooses what they say. So they have
+a place of their own, in which equal ones are counted, and push out no other event.
+"""
+
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from itertools import chain
+from operator import attrgetter
+
+from kps.protocol.dialect.envelope import Fields, InvalidMessage
+from kps.protocol.server.events import (
+    ClientDismissed,
+    ClientLeft,
+    ClientRegistered,
+    HubEvent,
+    LoginRefused,
+    OriginRefused,
+    SessionFailed,
+)
+
+KEPT = 200
+"""Events that are kept, and as many refusals. They take about 2.3 MB at most."""
+
+TOLD: frozenset[type] = frozenset(
+    (ClientRegistered, ClientLeft, ClientDismissed, LoginRefused, OriginRefused, SessionFailed)
+)
+"""The events of the core that are kept."""
+
+_LONGEST = 256  # characters of a text
+_ABOUT = ("topic", "pattern", "group", "to")  # what a request may have been about
+
+
+class Noted:
+    """An event that is kept."""
+
+    __slots__ = ("count", "facts", "id", "kind", "number", "time")
+
+    def __init__(self, kind: str, facts: Fields, number: int, time: float) -> None:
+        self.kind = kind
+        self.facts = facts
+        self.id = self.number = number
+        """``number`` is another one when the event has come again, ``id`` stays."""
+        self.time = time
+        """When it came, or came last."""
+        self.count = 1
+        """How often it came."""
+
+    def fields(self, now: float) -> Fields:
+        """Describe it. ``ago`` tells how many seconds ago it came last."""
+        fields: Fields = {"id": self.id, "event": self.kind, "ago": round(now - self.time, 3)}
+        return fields | ({"count": self.count} if self.count > 1 else {}) | self.facts
+
+
+class Journal:
+    """Keeps the latest events. ``now()`` tells the time."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self.number = 0
+        """How many events there have been: the number of the latest one."""
+        self._events: deque[Noted] = deque(maxlen=KEPT)
+        self._refusals: OrderedDict[tuple[object, ...], Noted] = OrderedDict()
+
+    def note(self, kind: str, **facts: object) -> None:
+        """Keep an event. What is empty is left out, and texts are cut."""
+        self.number += 1
+        self._events.append(Noted(kind, _plain(facts), self.number, self._now()))
+
+    def take(self, event: HubEvent) -> None:
+        """Keep an event of the core, which is one of :data:`TOLD`."""
+        match event:
+            case ClientRegistered(_, client_id, previous, peer):
+                kind = "renamed" if previous else "connected"
+                self.note(kind, client=client_id, before=previous, address=peer)
+            case ClientLeft(client, closed, dropped):
+                who = {"client": client.id, "identity": client.name, "address": client.address}
+                how = {"code": closed.code, "reason": closed.reason, "dropped": dropped}
+                self.note("left", **who, **how)
+            case ClientDismissed(client_id, by, identity):
+                self.note("dismissed", client=client_id, by=by, identity=identity)
+            case LoginRefused(peer, reason):
+                self._count("login_refused", {"address": peer, "reason": reason})
+            case OriginRefused(peer, origin):
+                self._count("origin_refused", {"address": peer, "origin": origin})
+            case SessionFailed(where):
+                self._count("fault", {"where": where})
+
+    def refused(self, client_id: str, address: str, error: InvalidMessage, request: Fields) -> None:
+        """Keep the refusal of a message of a registered client, or count it with an equal one."""
+        names = {name: request[name] for name in _ABOUT if type(request.get(name)) is str}
+        action = request.get("action")
+        facts = {"client": client_id, "address": address, "code": error.code, "error": str(error)}
+        self._count("refused", facts | {"request": action if type(action) is str else ""} | names)
+
+    def since(self, number: int) -> list[Fields]:
+        """Describe what has come since the event of some number, in the order of time."""
+        now = self._now()
+        found = [one for one in chain(self._events, self._refusals.values()) if one.number > number]
+        return [one.fields(now) for one in sorted(found, key=attrgetter("number"))]
+
+    def _count(self, kind: str, facts: Fields) -> None:
+        """Keep a refusal, or count it with an equal one."""
+        self.number += 1
+        plain = _plain(facts)
+        key = (kind, *plain.items())
+        known = self._refusals.pop(key, None)
+        if known is None:
+            known = Noted(kind, plain, self.number, self._now())
+        else:
+            known.number, known.time, known.count = self.number, self._now(), known.count + 1
+        self._refusals[key] = known
+        if len(self._refusals) > KEPT:
+            self._refusals.popitem(last=False)
+
+
+def _plain(facts: Fields) -> Fields:
+    return {
+        name: value[:_LONGEST] if isinstance(value, str) else value
+        for name, value in facts.items()
+        if value
+    }

@@ -1,0 +1,145 @@
+"""The latest events of a server, and its refusals: what is kept of them, and how much."""
+
+from typing import Any
+
+import pytest
+
+from kps.protocol.access.identity import Identity, Permissions
+from kps.protocol.server.journal import KEPT, Journal
+from tests.protocol.helpers import Fields, Stage, close_frame, frame, upgrade
+
+
+def journal_of(stage: Stage) -> Journal:
+    journal = stage.hub.state.journal
+    assert journal is not None
+    return journal
+
+
+def told(stage: Stage, number: int = 0) -> list[Fields]:
+    """The events, without what tells one of them."""
+    events = journal_of(stage).since(number)
+    return [
+        {name: value for name, value in event.items() if name not in ("id", "ago", "address")}
+        for event in events
+    ]
+
+
+def test_clients_that_come_and_go() -> None:
+    stage = Stage(is_monitored=True)
+    alice = stage.peer("alice")
+    stage.clock.now += 2
+    assert alice.ask({"action": "ping", "from": "eve"})[0]["action"] == "pong"
+    alice.feed(close_frame(1000, "bye"))
+    alice.connection.connection_lost(stage.clock.now)
+    assert told(stage) == [
+        {"event": "connected", "client": "alice"},
+        {"event": "renamed", "client": "eve", "before": "alice"},
+        {"event": "left", "client": "eve", "code": 1000, "reason": "bye"},
+    ]
+    first, *_ = journal_of(stage).since(0)
+    assert (first["ago"], first["address"]) == (2.0, "192.0.2.1:40000")
+
+
+def test_equal_refusals_are_one_that_is_counted() -> None:
+    stage = Stage(is_monitored=True, permissions=Permissions(publish=[], subscribe=[]))
+    alice = stage.peer("alice")
+    before = journal_of(stage).number
+    for _ in range(3):
+        alice.ask({"action": "publish", "topic": "t", "data": 1})
+    alice.ask({"action": "subscribe", "topic": "t"})
+    alice.ask({"action": "publish", "topic": "t", "data": 2})
+    subscription, publication = told(stage, before)
+    assert publication == {
+        "event": "refused",
+        "client": "alice",
+        "code": "forbidden",
+        "error": "this client may not publish on this topic",
+        "request": "publish",
+        "topic": "t",
+        "count": 4,
+    }
+    assert subscription["request"] == "subscribe"
+    assert journal_of(stage).number == before + 5
+
+
+@pytest.mark.parametrize("request_", [b"[1]", b'{"action": 5, "topic": 7}', b"nonsense"])
+def test_what_cannot_be_read_is_a_refusal_as_well(request_: bytes) -> None:
+    stage = Stage(is_monitored=True)
+    alice = stage.peer("alice")
+    before = journal_of(stage).number
+
+    alice.feed(frame(request_))
+    (event,) = told(stage, before)
+    assert (event["event"], event["client"]) == ("refused", "alice")
+
+
+def test_logins_and_origins_that_are_refused() -> None:
+    stage = Stage(is_monitored=True, asks_token=True)
+    for _ in range(2):
+        peer = stage.peer()
+        peer.feed(upgrade("/ws/bus?token=x"))
+        peer.identify(None)
+    stage.peer().feed(upgrade(changed={"origin": "https://evil.example"}))
+    assert told(stage) == [
+        {"event": "login_refused", "reason": "the token is not valid", "count": 2},
+        {"event": "origin_refused", "origin": "https://evil.example"},
+    ]
+
+
+def test_a_wrong_token_of_a_page_is_told_once() -> None:
+    """It is a refused login, and not a refused message besides."""
+    stage = Stage(is_monitored=True, asks_token=True)
+    peer = stage.peer().upgrade()
+    peer.send({"action": "ping", "from": "a", "token": "wrong"})
+    peer.identify(None)
+    assert [event["event"] for event in told(stage)] == ["login_refused"]
+
+
+def test_the_name_of_who_left() -> None:
+    stage = Stage(is_monitored=True, asks_token=True)
+    peer = stage.peer().upgrade()
+    peer.send({"action": "ping", "from": "a", "token": "right"})
+    peer.identify(Identity("alice"))
+    peer.take()
+    peer.connection.connection_lost(stage.clock.now)
+    *_, left = told(stage)
+    assert (left["identity"], left["code"]) == ("alice", 1006)
+
+
+def test_floods_push_out_their_like_only() -> None:
+    clock: list[float] = [0.0]
+    journal = Journal(lambda: clock[0])
+    stage = Stage(is_monitored=True, permissions=Permissions(publish=[]))
+    alice = stage.peer("alice")
+    for number in range(3 * KEPT):
+        alice.ask({"action": "publish", "topic": f"t{number}", "data": 1})
+    events = told(stage)
+    assert len(events) == 1 + KEPT
+    assert events[0]["event"] == "connected"
+    assert events[-1]["topic"] == f"t{3 * KEPT - 1}"
+    for number in range(3 * KEPT):
+        journal.note("connected", client=f"c{number}")
+    kept = journal.since(0)
+    assert (len(kept), kept[0]["client"]) == (KEPT, f"c{2 * KEPT}")
+
+
+def test_long_texts_are_cut() -> None:
+    journal = Journal(lambda: 0.0)
+    journal.note("left", client="x" * 10_000, reason="", dropped=0)
+    (event,) = journal.since(0)
+    assert event == {"id": 1, "event": "left", "ago": 0.0, "client": "x" * 256}
+
+
+def test_since_tells_what_is_new() -> None:
+    stage = Stage(is_monitored=True)
+    stage.peer("a")
+    seen = journal_of(stage).number
+    stage.peer("b")
+    assert [event["client"] for event in told(stage, seen)] == ["b"]
+    assert told(stage, journal_of(stage).number) == []
+
+
+def test_it_is_there_only_where_figures_are() -> None:
+    stage: Any = Stage()
+    stage.peer("a")
+    assert stage.hub.state.journal is None
