@@ -72,10 +72,14 @@ def test_the_page_loads_nothing_from_elsewhere() -> None:
 
 
 def test_no_token_gets_into_an_address() -> None:
-    script = (WEB / "console.js").read_text(encoding="utf-8")
-    assert "searchParams.set" not in script
-    assert script.count("ownToken()") == 2  # its definition, and the client's option
-    assert "token: ownToken()" in script
+    scripts = {
+        name: (WEB / name).read_text(encoding="utf-8") for name in FILES if "console" in name
+    }
+    assert not any("searchParams.set" in script for script in scripts.values())
+    link = scripts.pop("console-link.js")
+    assert link.count("ownToken()") == 2  # its definition, and the client's option
+    assert "const token = ownToken() || undefined;" in link
+    assert not any("kps-token" in script for script in scripts.values())
 
 
 def test_the_page_knows_the_path_of_the_bus(driver: AnyDriver) -> None:

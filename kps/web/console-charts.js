@@ -8,7 +8,7 @@ const GAP = 3500; // milliseconds without figures, over which no line is drawn
 const FLOOR = 20; // pixels below the lines, for the labels of the time axis
 const ROOM = 10; // above them
 const GUTTER = 44; // left of them
-const NARROW = 300; // pixels, below which not every minute has a label
+const LABEL = 62; // pixels that a label of the time axis takes, with room beside it
 const STEPS = { ArrowLeft: 1000, ArrowDown: 1000, ArrowRight: -1000, ArrowUp: -1000, PageDown: 30_000, PageUp: -30_000, Home: SPAN, End: -SPAN };
 
 export function svg(tag, attributes, text = '') {
@@ -22,12 +22,10 @@ export function svg(tag, attributes, text = '') {
 const path = (points) => points.map(([x, y, isNew], index) =>
   `${isNew || !index ? 'M' : 'L'}${x.toFixed(1)} ${y.toFixed(1)}`).join('');
 
-/** A line of values that fills its box; the newest on the right. */
-export function sparkPath(values, width, height, capacity) {
-  const top = Math.max(...values, 1e-9);
-  const step = width / (capacity - 1);
-  return path(values.map((value, index) =>
-    [width - (values.length - 1 - index) * step, height - 1.5 - (value / top) * (height - 3)]));
+/** A line that fills its box; `points` are how long ago, from 1 on the left to 0, and a value. */
+export function sparkPath(points, width, height) {
+  const top = Math.max(...points.map(([, value]) => value), 1e-9);
+  return path(points.map(([ago, value]) => [width * (1 - ago), height - 1.5 - (value / top) * (height - 3)]));
 }
 
 /** The distance of ticks, a round number, so that three of them reach `top`. */
@@ -64,7 +62,8 @@ class Chart {
     const x = (time) => width - 4 - ((end - time) / SPAN) * (width - GUTTER - 4);
     const y = (value) => height - FLOOR - (value / ticks.at(-1)) * (height - FLOOR - ROOM);
     const parts = ticks.flatMap((value) => this.#tick(value, y(value), width));
-    const apart = width < NARROW ? 2 : 1;
+    const minute = (width - GUTTER - 4) / MINUTES;
+    const apart = [1, 2, 4].find((minutes) => minutes * minute >= LABEL) ?? MINUTES;
     for (let ago = 0; ago < MINUTES; ago += apart) parts.push(this.#minute(ago, x(end - ago * 60_000), height));
     this.#names.forEach((name, index) => {
       const isFirst = index === 0;
@@ -138,6 +137,27 @@ export class Charts {
     const before = this.#samples.at(-1);
     this.#samples.push({ ...sample, isNew: !before || sample.time - before.time > GAP });
     while (this.#samples[0].time < sample.time - SPAN) this.#samples.shift();
+  }
+
+  /** Take what the server has recorded, second by second, in place of what was seen here. */
+  fill(record) {
+    const { age, ...columns } = record;
+    const newest = Date.now() - age * 1000;
+    const length = Math.max(...Object.values(columns).map((column) => column.length));
+    const at = (column, ago) => column[column.length - ago] ?? 0;
+    const told = Array.from({ length }, (_, index) => length - index).map((ago) => ({
+      time: newest - (ago - 1) * 1000,
+      published: at(columns.published, ago),
+      delivered: at(columns.delivered, ago),
+      in: at(columns.bytes_in, ago),
+      out: at(columns.bytes_out, ago),
+    }));
+    const begin = told[0]?.time ?? Infinity;
+    const earlier = this.#samples.filter(({ time }) => time < begin - 500);
+    const later = this.#samples.filter(({ time }) => time > newest + 500);
+    this.#samples = [];
+    for (const sample of [...earlier, ...told, ...later]) this.add(sample);
+    this.draw();
   }
 
   draw() {

@@ -1,7 +1,7 @@
 // The panel that publishes, and tells what became of it.
 
 import { ConnectionLost, MessageTooLarge, NotConnected, RequestTimeout } from './kps.js';
-import { alien, byId, clientName, clock, make, reveal, setText } from './console-view.js';
+import { alien, byId, clientName, clock, make, reveal, setText, some } from './console-view.js';
 
 const KEPT = 30; // outcomes in the list
 const MOST_ANSWERS = 200; // shown of one outcome; all are counted
@@ -15,8 +15,6 @@ function inWords(error) {
   if (error.code === 'no_such_client') return 'No client has this id.';
   return `Refused: ${reveal(error.message)}.`;
 }
-
-const some = (number, what) => `${number} ${what}${number === 1 ? '' : 's'}`;
 
 /** The value of a payload, or why there is none; and what one should know about it. */
 export function readPayload(text, isJson) {
@@ -149,10 +147,10 @@ export class Publish {
     this.#check();
   }
 
-  /** Make the form ready for a message to one client. */
-  address(id) {
-    this.#form.elements.to.value = 'client';
-    byId('destination').value = id;
+  /** Make the form ready for a message to one `client` or on one `topic`. */
+  address(kind, name) {
+    this.#form.elements.to.value = kind;
+    byId('destination').value = name;
     this.#showKind();
     this.#form.scrollIntoView({ block: 'nearest' });
     this.#payload.focus({ preventScroll: true });
@@ -198,7 +196,7 @@ export class Publish {
     const kind = event.submitter?.value ?? 'publish';
     const destination = byId('destination').value;
     const outcome = new Outcome(kind, destination, this.#client.id);
-    byId('publish').querySelector('.empty').hidden = true;
+    byId('publish').querySelector('.said').hidden = true;
     try {
       await this[kind](outcome, destination, value);
     } catch (error) {

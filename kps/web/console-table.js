@@ -1,6 +1,6 @@
 // A table that follows what the server tells: rows are kept, moved and changed, not made anew.
 
-import { count, make, setText } from './console-view.js';
+import { make, setText } from './console-view.js';
 
 const { compare } = new Intl.Collator('en', { numeric: true });
 const holdsStill = matchMedia('(hover: hover)');
@@ -8,51 +8,46 @@ const holdsStill = matchMedia('(hover: hover)');
 /**
  * `columns`: `{ name, label, value(row), text(row), build(cell, key) }`. `value` is what is sorted by,
  * and a number unless `isText`; `text` is shown, or what `build` puts into the cell once: it returns
- * a function that is called with each new row.
+ * a function that is called with each new row. `onSort` is called when another order is chosen.
  */
 export class Table {
   #section;
   #columns;
   #keyOf;
+  #onSort;
   #body;
-  #rows = [];
-  #total = 0;
   #lines = new Map(); // key -> the table's row, and what updates it
   #sort;
+  #choice; // of the column to sort by, where not all columns have room
+  #direction;
 
-  constructor(section, columns, keyOf) {
+  constructor(section, columns, keyOf, onSort) {
     this.#section = section;
     this.#columns = columns;
     this.#keyOf = keyOf;
+    this.#onSort = onSort;
     this.#body = section.querySelector('tbody');
     this.#sort = { column: columns[0], sign: 1 };
     section.querySelector('thead').append(make('tr', {}, ...columns.map((column) => this.#heading(column))));
-    section.querySelector('input')?.addEventListener('input', () => this.draw());
+    this.#offerOrder(section.querySelector('.sorter'));
     this.#markSort();
   }
 
-  /** `total` is how many there are, of which `rows` may be only the first; `others` whether any is not our own. */
-  show(rows, total = rows.length, others = true) {
-    this.#rows = rows;
-    this.#total = total;
-    const hint = this.#section.querySelector('.empty');
-    if (hint) hint.hidden = others;
-    this.draw();
+  /** The name of the column that rows are sorted by, and whether the largest value is first. */
+  get sort() {
+    const { column, sign } = this.#sort;
+    return { name: column.name, descending: sign < 0 };
   }
 
-  draw() {
-    const wanted = this.#section.querySelector('input')?.value.trim().toLowerCase();
-    const matches = (row) => this.#columns.some(({ isText, value }) => isText && value(row).toLowerCase().includes(wanted));
-    const rows = wanted ? this.#rows.filter(matches) : this.#rows;
+  /** Put rows in the order that was chosen. */
+  sorted(rows) {
     const { column: { value, isText }, sign } = this.#sort;
     const order = isText ? compare : (a, b) => a - b;
-    const sorted = [...rows].sort((a, b) => sign * order(value(a), value(b)) || compare(this.#keyOf(a), this.#keyOf(b)));
-    this.#place(sorted);
-    const total = count(this.#total);
-    setText(this.#section.querySelector('.note'), rows.length < this.#total ? `${rows.length} of ${total}` : total);
+    return [...rows].sort((a, b) => sign * order(value(a), value(b)) || compare(this.#keyOf(a), this.#keyOf(b)));
   }
 
-  #place(rows) {
+  /** Show rows, in the order in which they are. */
+  draw(rows) {
     const focused = document.activeElement;
     const keys = new Set(rows.map(this.#keyOf));
     for (const [key, { element }] of this.#lines) {
@@ -92,8 +87,8 @@ export class Table {
     cell.classList.toggle('alarm', Boolean(isAlarm && value(row)));
   }
 
-  #classOf({ name, isText, isPlain }) {
-    return `c-${name}${isText || isPlain ? '' : ' number'}`;
+  #classOf({ name, isText, isPlain, isName }) {
+    return `c-${name}${isText || isPlain ? '' : ' number'}${isName ? ' alien' : ''}`;
   }
 
   #heading(column) {
@@ -103,11 +98,23 @@ export class Table {
     return make('th', { scope: 'col', className: this.#classOf(column) }, content);
   }
 
+  /** Offer all orders beside the table: it may have no room for some columns. */
+  #offerOrder(place) {
+    if (!place) return;
+    const sortable = this.#columns.filter(({ value }) => value);
+    const choose = () => this.#sortBy(sortable.find(({ name }) => name === this.#choice.value));
+    const title = this.#section.querySelector('h2').textContent.toLowerCase();
+    this.#choice = make('select', { ariaLabel: `Sort ${title} by`, onchange: choose },
+      ...sortable.map(({ name, label }) => make('option', { value: name }, label)));
+    this.#direction = make('button', { type: 'button', onclick: choose });
+    place.append(this.#choice, this.#direction);
+  }
+
   #sortBy(column) {
     const isSame = this.#sort.column === column;
     this.#sort = { column, sign: isSame ? -this.#sort.sign : column.isText ? 1 : -1 };
     this.#markSort();
-    this.draw();
+    this.#onSort();
   }
 
   #markSort() {
@@ -115,5 +122,9 @@ export class Table {
     [...this.#section.querySelector('thead tr').children].forEach((heading, index) => {
       heading.ariaSort = this.#columns[index] === column ? (sign > 0 ? 'ascending' : 'descending') : null;
     });
+    if (!this.#choice) return;
+    this.#choice.value = column.name;
+    this.#direction.ariaLabel = sign > 0 ? 'Ascending, change to descending' : 'Descending, change to ascending';
+    setText(this.#direction, sign > 0 ? '▲' : '▼');
   }
 }

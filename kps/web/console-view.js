@@ -18,26 +18,47 @@ export function make(tag, properties, ...children) {
   return element;
 }
 
-/** An element that shows a name given by others. */
-export const alien = (tag, name) => make(tag, { className: 'alien', textContent: shown(name), title: shown(name) });
+/** An element that shows a name given by others. Where it has no room, a tip has all of it. */
+export const alien = (tag, name) => make(tag, { className: 'alien', textContent: shown(name), fullName: reveal(name) });
 
-/** A client's id, marked if it is this page's own. */
-export function clientName(id, isOwn) {
-  const name = make('div', { className: 'name' }, alien('span', id));
-  if (isOwn) name.append(make('span', { className: 'badge', title: 'This console' }, 'you'));
+/** A word beside a name that says what it is. */
+export const badge = (word) => make('span', { className: 'badge' }, word);
+
+/** A client's id, marked if it is this page's own; a button, if there is something to do `onClick`. */
+export function clientName(id, isOwn, onClick) {
+  const name = make('div', { className: 'name' }, nameOf(id, onClick));
+  if (isOwn) name.append(badge('you'));
   return name;
 }
 
 /** A topic or a pattern as one text: both may have the same name. */
 export const keyOf = (kind, name) => `${kind} ${name}`;
 
-/** A topic's name, or a pattern, which is marked. */
-export function subjectName(kind, name) {
-  const element = make('div', { className: 'name' }, alien('span', name));
-  const title = 'A pattern of topics. Its subscribers are not counted with its topics.';
-  if (kind === 'pattern') element.append(make('span', { className: 'badge', title, role: 'img', ariaLabel: 'pattern' }, '*'));
+/** A topic's name, or a pattern, which is marked; a button, if there is something to do `onClick`. */
+export function subjectName(kind, name, onClick) {
+  const element = make('div', { className: 'name' }, nameOf(name, onClick));
+  if (kind === 'pattern') element.append(badge('pattern'));
   return element;
 }
+
+function nameOf(name, onClick) {
+  const element = alien(onClick ? 'button' : 'span', name);
+  if (onClick) Object.assign(element, { type: 'button', onclick: onClick });
+  return element;
+}
+
+/** What is stored under a key, or from now on is. Storage can be forbidden; then it lasts as long as the page. */
+export function stored(kind, key, value) {
+  try {
+    if (value !== undefined) window[kind].setItem(key, value);
+    return window[kind].getItem(key);
+  } catch {
+    return value;
+  }
+}
+
+/** A number of a statistic, 0 if there is none. */
+export const number = (value) => (Number.isFinite(value) ? value : 0);
 
 export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
@@ -80,5 +101,7 @@ export function duration(seconds) {
     return index && !value ? '' : `${value} ${name}`;
   }).join(' ').trim();
 }
+
+export const some = (howMany, what) => `${count(howMany)} ${what}${howMany === 1 ? '' : 's'}`;
 
 export const clock = (time) => new Date(time).toLocaleTimeString('en-GB');

@@ -7,6 +7,7 @@ const KEPT = 500; // lines in the list
 const PACE = 250; // milliseconds between changes of the list
 const AT_ONCE = 50; // messages that one change shows; the older ones are skipped, and counted
 const PREVIEW = 300;
+const ALL = '**'; // the pattern of all topics
 const LONGEST = 64 * 1024; // characters of a payload that are kept
 
 /** The newest messages that wait to be shown. */
@@ -126,14 +127,20 @@ export class Watch {
 
   #showKind() {
     const isTopic = this.#kind === 'topic';
+    const field = byId('watch-topic');
     setText(byId('watch-label'), isTopic ? 'Topic to watch' : 'Pattern to watch');
-    byId('watch-topic').placeholder = isTopic ? 'Topic' : 'Pattern, such as sensors/**';
-    if (isTopic) byId('watch-topic').setAttribute('list', 'topic-names');
-    else byId('watch-topic').removeAttribute('list');
+    field.placeholder = isTopic ? 'Topic' : 'Pattern, such as sensors/**';
+    field.disabled = this.#kind === 'all';
+    if (isTopic) field.setAttribute('list', 'topic-names');
+    else field.removeAttribute('list');
   }
 
   #submit(event) {
     event.preventDefault();
+    if (this.#kind === 'all') {
+      this.add('pattern', ALL);
+      return;
+    }
     const field = byId('watch-topic');
     const { value } = field;
     this.add(this.#kind, value);
@@ -144,8 +151,8 @@ export class Watch {
 
   #show() {
     byId('watched').replaceChildren(...[...this.#watched].map(([key, { kind, name }]) => {
-      const chip = make('button', { type: 'button', onclick: () => this.#close(key) }, subjectName(kind, name));
-      chip.ariaLabel = `Stop watching ${shown(name)}`;
+      const does = make('span', { className: 'hidden' }, 'Stop watching ');
+      const chip = make('button', { type: 'button', onclick: () => this.#close(key) }, does, subjectName(kind, name));
       return make('li', {}, chip);
     }));
     this.#changed();
@@ -181,7 +188,7 @@ export class Watch {
     const waiting = this.#inbox.total - this.#accounted;
     const parts = [[this.#inbox.total, 'received'], [this.#skipped, 'skipped'], [waiting, 'wait']];
     setText(byId('watch-count'), parts.map(([number, what]) => number && `${count(number)} ${what}`).filter(Boolean).join(' · '));
-    byId('watch').querySelector('.empty').hidden = this.#list.childElementCount > 0;
+    byId('watch').querySelector('.said').hidden = this.#list.childElementCount > 0;
   }
 
   #insert(messages) {

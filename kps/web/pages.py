@@ -14,16 +14,16 @@ _TYPES = {
 }
 _CLIENTS = ("kps.js", "client.js")  # for ES modules, and for all else
 _PAGE = "console.html"
+_PARTS = (
+    *("charts", "client", "details", "events", "figures", "link", "list", "lists", "look"),
+    *("publish", "table", "theme", "tips", "topic", "view", "watch"),
+)
 FILES = (
     *_CLIENTS,
     _PAGE,
     "console.css",
     "console.js",
-    "console-charts.js",
-    "console-publish.js",
-    "console-table.js",
-    "console-view.js",
-    "console-watch.js",
+    *(f"console-{part}.js" for part in _PARTS),
 )
 _SECURITY = (
     (

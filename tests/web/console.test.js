@@ -1,21 +1,14 @@
 // The live console, and pages that use the JavaScript client, in a browser.
 
 import assert from 'node:assert/strict';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 
-import WebSocket from 'ws';
+import { Pattern } from '../../clients/js/kps.js';
+import { launch, publish, run, serve, serveExamples, urlOf } from './bus.js';
+import * as pages from './pages.js';
+import { UNREACHABLE, cutAt, hasGone, isConnected, isShown, tokenFile } from './pages.js';
 
-import { Client, Pattern } from '../../clients/js/kps.js';
-import { TIME_LIMIT, chromium, launch, launcher, publish, run, serve, serveExamples, urlOf } from './bus.js';
-
-const missing = !(await launcher()) ? 'playwright-core is missing: npm install'
-  : !chromium() ? 'Chromium is missing: install it, or set KPS_CHROMIUM' : false;
-const UNREACHABLE = /net::ERR_|WebSocket connection to/; // what browsers write when a server is away
-
-describe('in a browser', { skip: missing }, () => {
+describe('in a browser', { skip: pages.missing }, () => {
   let browser;
   let server;
   let examples;
@@ -28,37 +21,9 @@ describe('in a browser', { skip: missing }, () => {
   });
   after(() => Promise.all([browser?.close(), server?.kill(), examples?.close()]));
 
-  /** A context whose pages may write nothing to their consoles but what `allowed` matches. */
-  async function browse(t, { allowed = /^$/, ...options } = {}) {
-    const context = await browser.newContext(options);
-    context.setDefaultTimeout(TIME_LIMIT);
-    const complaints = [];
-    context.on('console', (message) => ['error', 'warning'].includes(message.type()) && complaints.push(message.text()));
-    context.on('weberror', (error) => complaints.push(String(error.error().stack)));
-    t.after(async () => {
-      await context.close();
-      assert.deepEqual(complaints.filter((text) => !allowed.test(text)), []);
-    });
-    return context;
-  }
-
-  async function openConsole(t, options, { page: url } = server) {
-    const page = await (await browse(t, options)).newPage();
-    await page.goto(url);
-    await isConnected(page);
-    return page;
-  }
-
-  const isConnected = (page) => page.waitForSelector('body[data-state=connected]');
-  const isShown = (page, selector, text) => page.locator(selector, { hasText: text }).first().waitFor();
-  const hasGone = (page, selector, text) => page.locator(selector, { hasText: text }).first().waitFor({ state: 'detached' });
-
-  /** A client in this process, until the test is over. */
-  async function connect(t, options, { url } = server) {
-    const client = await Client.connect(url, { WebSocket, onError: () => {}, ...options });
-    t.after(() => client.close());
-    return client;
-  }
+  const browse = (t, options) => pages.browse(t, browser, options);
+  const openConsole = (t, options, hub = server) => pages.openConsole(t, browser, hub, options);
+  const connect = (t, options, hub = server) => pages.connect(t, hub, options);
 
   async function watch(page, topic) {
     await page.getByLabel('Topic to watch').fill(topic);
@@ -202,9 +167,9 @@ describe('in a browser', { skip: missing }, () => {
     await isShown(page, '#clients tbody tr', 'carol');
     await isShown(page, '#topics tbody tr', 'weather');
     assert.equal(await page.locator('#topics tbody tr', { hasText: '__kps' }).count(), 0);
-    await page.getByLabel('Filter clients by id or address').fill('nobody');
+    await page.getByLabel('Filter clients by id').fill('nobody');
     await hasGone(page, '#clients tbody tr', 'carol');
-    await page.getByLabel('Filter clients by id or address').fill('CAR');
+    await page.getByLabel('Filter clients by id').fill('CAR');
     await isShown(page, '#clients tbody tr', 'carol');
     await page.getByRole('button', { name: 'Subs' }).click();
     assert.equal(await page.locator('th[aria-sort=descending]').innerText(), 'Subs');
@@ -222,18 +187,14 @@ describe('in a browser', { skip: missing }, () => {
     for (const client of made) await client.subscribe('all', () => {});
     for (const { id } of made) await isShown(page, '#clients tbody tr', id);
     await isShown(page, '[data-figure=client_count]', '5');
-    for (const number of [1, 2, 3]) await isShown(page, '#nodes tbody tr', new RegExp(`hub\\.${number}.*2 up`));
+    for (const number of [1, 2, 3]) await isShown(page, '#nodes tbody tr', new RegExp(`hub\\.${number}.*up.*2 of 2`));
+    await isShown(page, '#nodes .note', '3, all up');
     const clients = await page.locator('#nodes tbody .c-crowd').allInnerTexts();
     assert.deepEqual(clients.map(Number).sort(), [1, 2, 2]);
     const out = () => page.locator('#nodes tbody .c-delivered').allInnerTexts();
     do { await made[0].publishWithReceipt('all', 1); } while ((await out()).filter((text) => Number(text) > 0).length < 3);
-    for (const width of [360, 700, 1181, 1760]) {
-      await page.setViewportSize({ width, height: 900 });
-      const cut = await page.evaluate(() => [...document.querySelectorAll('#nodes :is(thead button, tbody :is(td, th))')]
-        .filter((element) => element.checkVisibility() && element.scrollWidth > element.clientWidth)
-        .map((element) => element.textContent));
-      assert.deepEqual(cut, [], `at ${width} pixels`);
-      assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), `at ${width} pixels`);
+    for (const width of [360, 700, 1181, 1760, 2560]) {
+      assert.deepEqual(await cutAt(page, width, '#nodes :is(thead button, tbody :is(td, th))'), [], `at ${width} pixels`);
     }
   });
 
@@ -285,11 +246,11 @@ describe('in a browser', { skip: missing }, () => {
     await erin.subscribe(name, () => {});
     const rows = page.locator('#topics tbody tr', { hasText: '<b>sensors</b>/*\\u200b/**' });
     await rows.nth(1).waitFor(); // a topic may have the same name
-    assert.equal(await page.locator('#topics').getByRole('img', { name: 'pattern' }).count(), 1);
+    assert.equal(await page.locator('#topics .badge', { hasText: 'pattern' }).count(), 1);
     assert.equal(await page.locator('#topics b').count(), 0);
     assert.equal(await page.locator('#topic-names option').evaluateAll((all, text) => all.filter(({ value }) => value === text).length, name), 1);
     await page.getByRole('button', { name: 'Watch pattern <b>' }).click();
-    assert.deepEqual(await rows.getByRole('button').allInnerTexts().then((texts) => texts.sort()), ['Watch', 'Watching']);
+    assert.deepEqual(await rows.locator('.c-act span:first-child').allInnerTexts().then((texts) => texts.sort()), ['Watch', 'Watching']);
     await publishUntilShown(page, erin, '<b>sensors</b>/7\u200b/a/b', 'warm');
 
     // What several of them have is shown once.
@@ -311,11 +272,11 @@ describe('in a browser', { skip: missing }, () => {
     await watch(page, 'kitchen/**'); // as a topic
     await isShown(page, '#watch-status', 'This is one topic, with a star in its name. For all that match, choose Pattern.');
     assert.equal(await page.locator('#watched .badge').count(), 3);
-    await page.getByRole('button', { name: 'Stop watching kitchen/*', exact: true }).click();
+    await page.getByRole('button', { name: 'Stop watching kitchen/* pattern', exact: true }).click();
     assert.equal(await page.locator('#watched .badge').count(), 2);
     await erin.close();
     await rows.nth(1).waitFor({ state: 'detached' }); // the page itself has the pattern still
-    await page.waitForFunction(() => document.querySelectorAll('#topics .badge').length === 2);
+    await page.waitForFunction(() => document.querySelectorAll('#topics .name > .badge').length === 2);
   });
 
   test('a flood leaves the page responsive', async (t) => {
@@ -423,11 +384,11 @@ describe('in a browser', { skip: missing }, () => {
     await long.subscribe('y'.repeat(5000), () => {});
     await isShown(page, '#clients tbody tr', '<img src=x onerror=');
     await isShown(page, '#topics tbody tr', 'yyyyy');
-    await page.locator('#topics tbody tr', { hasText: '<img' }).getByRole('button').click();
+    await page.locator('#topics tbody tr', { hasText: '<img' }).locator('.c-act button').click();
     await publishUntilShown(page, mallory, topic, hostile, '<img src=x');
     await page.locator('#messages summary').first().click();
     await page.locator('#destination').fill(topic);
-    await page.locator('#clients tbody tr', { hasText: '<img' }).getByRole('button').click();
+    await page.locator('#clients tbody tr', { hasText: '<img' }).locator('.c-act button').click();
     await page.getByRole('button', { name: 'With ack' }).click();
     await isShown(page, '.outcome', '<img');
     await page.evaluate(() => new Promise(requestAnimationFrame));
@@ -522,23 +483,6 @@ describe('in a browser', { skip: missing }, () => {
     assert.deepEqual(sent, ['mine', 'mine', 'mine', 'other', 'other']);
   });
 
-  test('without a good token it says what to do, and takes the next one', async (t) => {
-    const folder = await mkdtemp(join(tmpdir(), 'kps-'));
-    t.after(() => rm(folder, { recursive: true }));
-    const file = join(folder, 'tokens.toml');
-    await writeFile(file, '[page]\ntoken = "the-token-of-this-page"\nconsole = true\n', { mode: 0o600 });
-    const hub = await serve({ options: ['--tokens', file] });
-    t.after(() => hub.kill());
-    const page = await (await browse(t)).newPage();
-    for (const query of ['', '?token=wrong']) {
-      await page.goto(`${hub.page}${query}`);
-      await isShown(page, '#state', 'Gone');
-      await isShown(page, '#notice', 'Open this page with ?token=');
-    }
-    await page.goto(`${hub.page}?token=the-token-of-this-page`);
-    await isConnected(page);
-  });
-
   test('names that look alike are told apart', async (t) => {
     const page = await openConsole(t);
     const ids = ['alice', 'alice\u00ad', 'alice\u2800', 'alice ', 'ali\ufe0fce', 'ali\u{e0041}ce'];
@@ -550,17 +494,15 @@ describe('in a browser', { skip: missing }, () => {
   });
 
   test('what its token does not allow is told', async (t) => {
-    const folder = await mkdtemp(join(tmpdir(), 'kps-'));
-    t.after(() => rm(folder, { recursive: true }));
-    const file = join(folder, 'tokens.toml');
+    const tokens = await tokenFile(t);
     const token = 'the-token-of-this-page';
-    const allow = (lines) => writeFile(file, `[page]\ntoken = "${token}"\n${lines}\n`, { mode: 0o600 });
+    const allow = (lines) => tokens.write(`[page]\ntoken = "${token}"\n${lines}\n`);
     await allow('subscribe = ["news", "log"]\npublish = ["news"]');
-    let hub = await serve({ options: ['--tokens', file] });
+    let hub = await serve({ options: ['--tokens', tokens.path] });
     t.after(() => hub.kill());
     const page = await openConsole(t, { allowed: UNREACHABLE }, { page: `${hub.page}?token=${token}` });
-    await isShown(page, '#notice', 'does not show its figures to this page: only clients with a permission');
-    assert.equal(await page.getByText('Nobody else is connected').isVisible(), false);
+    await isShown(page, '#notice', 'does not show its figures to this page: that takes the permission “console”');
+    for (const list of ['#clients', '#topics', '#events']) await isShown(page, `${list} .said`, 'The server does not show this to this page.');
     for (const topic of ['news', 'log']) await watch(page, topic);
     await page.getByLabel('Topic to watch').fill('secret');
     await page.getByLabel('Topic to watch').press('Enter');
@@ -576,26 +518,26 @@ describe('in a browser', { skip: missing }, () => {
     // It comes back to a server that allows it less of one kind, and more of another.
     await hub.kill();
     await allow('subscribe = ["news"]\nconsole = true');
-    hub = await serve({ port: hub.port, options: ['--tokens', file] });
+    hub = await serve({ port: hub.port, options: ['--tokens', tokens.path] });
     await isShown(page, '#watch-status', 'log is not watched: this client may not subscribe to this topic.');
     assert.equal(await page.locator('#watched li').count(), 1);
     await isShown(page, '#clients tbody tr', 'you');
     await page.waitForSelector('#notice', { state: 'hidden' });
   });
 
-  test('names and headings are legible at every width', async (t) => {
+  test('names and headings are legible at every width, and what has no column is below the name', async (t) => {
     const page = await openConsole(t);
     const sensor = await connect(t, { id: 'sensor-in-the-cellar' });
     await sensor.subscribe('cellar/temperature', () => {});
     await isShown(page, '#clients tbody tr', sensor.id);
     await isShown(page, '#topics tbody tr', 'cellar/temperature');
-    for (const width of [360, 390, 480, 640, 700, 820, 960, 961, 1000, 1024, 1100, 1181, 1440, 2560]) {
-      await page.setViewportSize({ width, height: 900 });
-      const cut = await page.evaluate(() => [...document.querySelectorAll('.list :is(thead button, tbody .name *)')]
-        .filter((element) => element.checkVisibility() && element.scrollWidth > element.clientWidth && element.clientWidth < 90)
-        .map((element) => element.textContent));
-      assert.deepEqual(cut, [], `at ${width} pixels`);
-      assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), `at ${width} pixels`);
+    for (const width of [360, 390, 480, 620, 640, 700, 788, 820, 960, 1000, 1024, 1100, 1181, 1240, 1359, 1360, 1440, 1899, 1900, 2560]) {
+      assert.deepEqual(await cutAt(page, width, '.list :is(thead button, tbody .name *)', 110), [], `at ${width} pixels`);
+      const row = page.locator('#clients tbody tr', { hasText: sensor.id });
+      const { text, name } = await row.evaluate((element) => ({ text: element.innerText, name: element.querySelector('.alien').clientWidth }));
+      assert.match(text, /127\.0\.0\.1:\d+/, `the address at ${width} pixels`);
+      assert.match(text, /\d+ s\b/, `the age at ${width} pixels`);
+      assert.ok(name >= 100, `an id has ${name} of ${width} pixels`);
     }
   });
 
@@ -603,11 +545,16 @@ describe('in a browser', { skip: missing }, () => {
     const page = await openConsole(t, { viewport: { width: 360, height: 740 }, colorScheme: 'light' });
     const background = () => page.evaluate(() => getComputedStyle(document.documentElement).backgroundColor);
     const light = await background();
-    await page.getByRole('button', { name: 'Theme: auto' }).click();
-    await page.getByRole('button', { name: 'Theme: light' }).click();
+    const theme = page.getByLabel('Theme');
+    assert.equal(await theme.evaluate(({ selectedOptions }) => selectedOptions[0].text), 'System theme');
+    await theme.selectOption('Dark theme');
     const dark = await background();
     assert.notEqual(dark, light);
     await page.reload();
+    assert.equal(await background(), dark);
+    await theme.selectOption('System theme');
+    assert.equal(await background(), light);
+    await page.emulateMedia({ colorScheme: 'dark' });
     assert.equal(await background(), dark);
   });
 });
