@@ -10,7 +10,7 @@ from functools import partial
 
 from kps.errors import QueueFull
 from kps.protocol.bus.message_ids import About, Handled, MessageIds, Owner
-from kps.protocol.cluster.survey import Survey, Told
+from kps.protocol.cluster.survey import Reply, Survey, Told
 from kps.protocol.dialect.codes import LIMIT_REACHED, MESSAGE_ID_IN_USE
 from kps.protocol.dialect.envelope import InvalidMessage, load, write
 
@@ -77,13 +77,15 @@ class Recall:
             handled.delivered = delivered
             self._ids.finish(handled, ending)
 
-    def _tell(self, client_id: str, message_id: str) -> bytes:
+    def _tell(self, reply: Reply, client_id: str, message_id: str) -> None:
         """Tell another node what is known of a message: nothing, if it was not handled."""
         handled = self._ids.find(client_id, message_id)
         if handled is not None and handled.is_done:
-            return _written(handled)
-        is_under_way = handled is not None or (client_id, message_id) in self._begun
-        return _UNDER_WAY if is_under_way else b""
+            reply(_written(handled))
+        elif handled is not None or (client_id, message_id) in self._begun:
+            reply(_UNDER_WAY)
+        else:
+            reply(b"")
 
 
 def _written(handled: Handled) -> bytes:
