@@ -32,7 +32,7 @@ def _describe(error: BaseException) -> str:
         return str(error)
     tls = sys.modules.get("ssl")  # who has never imported it gets no error of it
     if tls is not None and isinstance(error, tls.SSLError):
-        return error.reason or str(error)
+        return _of_tls(error.reason or str(error), getattr(error, "verify_message", ""))
     number = getattr(error, "errno", None) or _NUMBERS.get(type(error))
     if number is None:  # asyncio tried several addresses, and joined their errors into one text
         numbers = re.findall(r"\[Errno (\d+)\]", str(error))
@@ -41,3 +41,13 @@ def _describe(error: BaseException) -> str:
         return os.strerror(number).lower()
     text = error.strerror if isinstance(error, OSError) else None
     return (text or str(error) or type(error).__name__).lower()
+
+
+def _of_tls(reason: str, failed_check: str) -> str:
+    """Put an error of TLS into words: which check of a certificate has failed, if one has."""
+    if failed_check:
+        why = f"{failed_check[:1].lower()}{failed_check[1:].removesuffix('.')}"
+        return f"certificate verify failed: {why}"
+    if reason == "WRONG_VERSION_NUMBER":
+        return "the other end does not speak TLS"
+    return reason.lower().replace("_", " ")

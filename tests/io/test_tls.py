@@ -1,6 +1,7 @@
 """The server's TLS: what it accepts, client certificates, and reading its files again."""
 
 import contextlib
+import datetime
 import os
 import queue
 import re
@@ -208,6 +209,30 @@ def test_client_certificates(servers: AnyDriver, clients: AnyDriver, files: File
     assert clients.client(server.url, ssl=shows(other), reconnect=False).is_connected
     with pytest.raises(kps.ConnectFailed):
         clients.client(server.url, ssl=shows(fleet), reconnect=False)
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ("authority", "certificate verify failed: unable to get local issuer certificate"),
+        ("name", "certificate verify failed: IP address mismatch, certificate is not valid for "),
+        ("time", "certificate verify failed: certificate has expired"),
+        ("plain", "the other end does not speak TLS"),
+    ],
+)
+def test_a_client_learns_which_check_has_failed(
+    servers: AnyDriver, clients: AnyDriver, files: Files, fault: str, reason: str
+) -> None:
+    issued = files.authority.issue_cert(
+        "other.example" if fault == "name" else "127.0.0.1",
+        not_after=datetime.datetime(2020, 1, 1) if fault == "time" else None,
+    )
+    cert = files.write("c.pem", issued.private_key_and_cert_chain_pem)
+    server = servers.server() if fault == "plain" else servers.server(tls_cert=cert)
+    context = ssl.create_default_context() if fault == "authority" else files.trust()
+    with pytest.raises(kps.ConnectFailed) as failed:
+        clients.client(f"wss://{server.address}", ssl=context, reconnect=False)
+    assert re.search(f": {reason}", str(failed.value), re.IGNORECASE)
 
 
 # -- reading the files again ----------------------------------------------------------------
