@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 import kps.sync
-from kps.cli.commands import _build_parser
+from kps.cli.serve import COMMAND
+from kps.cli.sources import Settled
 
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "examples" / "deploy"
@@ -35,8 +36,10 @@ def test_the_unit_is_what_systemd_understands(tmp_path: Path) -> None:
     )  # fmt: skip
     about_ours = [line for line in result.stderr.splitlines() if "kps.service" in line]
     assert (result.returncode, about_ours) == (0, [])
-    options = _build_parser({}, {}).parse_args(shlex.split(command[2]))
-    assert options.config == "/etc/kps/kps.toml"
+    name, *words = shlex.split(command[2])
+    assert name == "serve"
+    settled = Settled.read(COMMAND, words, {})
+    assert settled.values["config"].value == "/etc/kps/kps.toml"
 
 
 def test_the_container_is_made_of_what_there_is() -> None:
@@ -51,9 +54,9 @@ def test_the_container_is_made_of_what_there_is() -> None:
     variable = re.search(r"^ENV KPS_ADDRESS=(.*)$", text, re.M)
     assert entry is not None
     assert variable is not None
-    program, *arguments = json.loads(entry[1])
-    assert program == "kps"
-    options = _build_parser({"KPS_ADDRESS": variable[1]}, {}).parse_args(arguments)
+    program, name, *words = json.loads(entry[1])
+    assert (program, name) == ("kps", "serve")
+    options = Settled.read(COMMAND, words, {"KPS_ADDRESS": variable[1]}).options()
     assert options.address == "0.0.0.0:9313"
 
 
@@ -80,9 +83,7 @@ def test_the_nodes_of_the_compose_file() -> None:
     assert len(nodes) == 3
     for name in nodes:
         service = services[name]
-        options = _build_parser(service["environment"], {}).parse_args(
-            ["serve", *service["command"]]
-        )
+        options = Settled.read(COMMAND, service["command"], service["environment"]).options()
         assert options.id == name
         assert options.cluster == "nats://nats:4222"
         assert options.cluster_secret_file == "/run/secrets/cluster"

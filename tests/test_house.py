@@ -391,6 +391,10 @@ DEAR = ("email", "importlib.metadata", "importlib.resources", "kps.auth", "kps.c
         "kps.testing", "opentelemetry", "shutil", "wsproto", "zipfile", "zlib")  # fmt: skip
 """What nobody needs to begin with."""
 
+PREPARED = "import kps.cli.commands; kps.cli.commands.prepare(['{}'])"
+"""Imports what a command needs."""
+OTHER_COMMANDS = tuple(f"kps.cli.{name}" for name in ("subscribe", "bench", "conformance"))
+
 # Publishes to itself, and waits for an answer. It ends without saying so.
 EXCHANGE = """
 async def main(address):
@@ -414,7 +418,9 @@ class TestWhatIsImported:
             ("from kps import Client", ONLY_SERVERS),
             ("from kps.sync import Client", (*ONLY_SERVERS, "asyncio", "kps.io_asyncio", "ssl")),
             ("from kps import Server", ONLY_CLIENTS),
-            ("import kps.cli.commands", (*ONLY_CLIENTS, "asyncio", "tomllib")),
+            ("import kps.cli.commands", (*ONLY_CLIENTS, *ONLY_SERVERS, "asyncio", "tomllib")),
+            (PREPARED.format("serve"), (*ONLY_CLIENTS, *OTHER_COMMANDS, "asyncio", "tomllib")),
+            (PREPARED.format("pub"), (*ONLY_SERVERS, *OTHER_COMMANDS, "kps.cli.serve", "tomllib")),
         ],
     )
     def test_no_more_than_is_needed(self, code: str, unwanted: tuple[str, ...]) -> None:

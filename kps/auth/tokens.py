@@ -1,13 +1,11 @@
 """Identifies clients by a file of tokens."""
 
-import argparse
 import hashlib
 import json
 import logging
 import os
 import re
 import secrets
-import sys
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
@@ -107,14 +105,6 @@ def new_token(name: str) -> tuple[str, str]:
     key = name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name, ensure_ascii=False)
     token = secrets.token_urlsafe(32)
     return token, f'[{key}]\ntoken = "{_DIGEST}{_digest(token).hex()}"\n'
-
-
-def print_new_token(options: argparse.Namespace) -> int:
-    """Run ``kps token NAME``, whose output may be appended to a token file."""
-    token, lines = new_token(options.name)
-    print(lines, end="", flush=True)
-    print(f"the token, shown only now: {token}", file=sys.stderr)
-    return 0
 
 
 def _read(content: Mapping[str, Any]) -> tuple[dict[bytes, Identity], bool]:

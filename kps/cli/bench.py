@@ -1,116 +1,157 @@
 """The command ``kps bench``: measures a server and its network from one Python process."""
 
-import argparse
 import asyncio
-import time
-import uuid
-from collections.abc import AsyncIterator
-from typing import Any
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
 
-from kps.cli.connecting import client_options
-from kps.errors import KPSError
-from kps.io_asyncio.client import Client
+import orjson
+
+from kps.cli import readers
+from kps.cli.bench_local import measure
+from kps.cli.bench_roles import answer, ask, publish, receive
+from kps.cli.connecting import ConnectOptions, client_options
+from kps.cli.declaring import Command, option, switch
+from kps.cli.measuring import Load, Result
+from kps.cli.progress import Progress
+from kps.errors import InvalidArgument, KPSError
 from kps.io_asyncio.loop import run
-from kps.protocol.bus.message import Message
+from kps.version import __version__
 
-_UNDER_WAY = 10_000  # most messages that are published and not yet received
-_AT_ONCE = 100  # pending ack requests
+_LARGEST = 2**26  # bytes of a payload: no server takes more by default
+_MOST_CLIENTS = 10_000
 _PATIENCE = 20.0  # seconds beyond those of the measurements
+_TICK = 0.2  # seconds between two pictures of the bar
+_TOPIC = "kps-bench"
+
+_ROLES: Final = {"pub": publish, "sub": receive, "ask": ask, "answer": answer}
+_WAITING = ("sub", "answer")
+"""Roles that begin when somebody else does, so nobody knows how long they take."""
 
 
-def bench(options: argparse.Namespace) -> int:
+@dataclass(frozen=True, kw_only=True)
+class BenchOptions(ConnectOptions):
+    """What ``kps bench`` takes."""
+
+    role: str = option(
+        "",
+        "what this process does; all: it publishes, receives and asks by itself",
+        read=readers.name,
+        choices=("all", *_ROLES),
+        default="all",
+    )
+    seconds: float = option("S", "time for each measurement", read=readers.seconds, default=2.0)
+    size: int = option(
+        "BYTES", "size of the payload", read=partial(readers.size, most=_LARGEST), default=64
+    )
+    rate: float | None = option(
+        "N",
+        "messages per second, sent when they are due, whatever has become of earlier ones; "
+        "default: as many as pass",
+        read=readers.pace,
+        default=None,
+    )
+    clients: int | None = option(
+        "N",
+        "connections of this role; default: 1",
+        read=partial(readers.size, most=_MOST_CLIENTS),
+        default=None,
+    )
+    topic: str | None = option(
+        "TOPIC",
+        f"over this topic; default: a random one, for roles {_TOPIC}",
+        read=readers.name,
+        default=None,
+    )
+    json: bool = switch("print one JSON object at the end")
+
+
+def bench(options: BenchOptions) -> int:
     """Print the measurements."""
-
-    async def show() -> None:
-        async with asyncio.timeout(4 * options.seconds + _PATIENCE):
-            async for line in measure(
-                options.address,
-                options.seconds,
-                options.size,
-                **client_options(options),
-            ):
-                print(line, flush=True)
-
+    if options.role == "all" and options.clients is not None:
+        raise InvalidArgument("--clients is for one role: see --role")
+    if options.role in _WAITING and options.rate is not None:
+        raise InvalidArgument(f"--rate is for those who send: --role {options.role} does not")
     try:
-        run(show())
+        run(_show(options))
     except TimeoutError:
         raise KPSError("a message did not arrive: the server is overloaded, or gone") from None
     return 0
 
 
-async def measure(address: str, seconds: float, size: int, **options: Any) -> AsyncIterator[str]:
-    """Take each measurement for ``seconds``; yield a line for each.
+async def _show(options: BenchOptions) -> None:
+    """Print each measurement when it is there, or all of them as one JSON object."""
+    load = Load(
+        address=options.address,
+        options=client_options(options),
+        seconds=options.seconds,
+        size=options.size,
+        rate=options.rate,
+        clients=options.clients or 1,
+        topic=options.topic or ("" if options.role == "all" else _TOPIC),
+    )
+    results: list[Result] = []
+    is_open_ended = options.role in _WAITING
+    steps = 4 if options.role == "all" and options.rate is None else 1
+    limit = None if is_open_ended else steps * options.seconds + _PATIENCE
+    progress = Progress(steps * options.seconds)
+    run_role = measure if options.role == "all" else _ROLES[options.role]
+    async with asyncio.timeout(limit), contextlib.aclosing(run_role(load)) as measurements:
+        with contextlib.nullcontext() if is_open_ended else _ticking(progress):
+            async for result in measurements:
+                progress.end()
+                results.append(result)
+                if not options.json:
+                    print("\n".join(result.lines), flush=True)
+    if options.json:
+        told = {
+            "version": __version__,
+            "role": options.role,
+            "seconds": options.seconds,
+            "size": options.size,
+            "rate": options.rate,
+            "clients": load.clients,
+            "measurements": {result.name: result.figures for result in results},
+        }
+        print(orjson.dumps(told).decode(), flush=True)
 
-    ``size`` is the bytes of the payload's JSON; ``options`` are those of the clients.
-    """
-    async with (
-        Client(address, reconnect=False, **options) as publisher,
-        Client(address, reconnect=False, **options) as subscriber,
-    ):
-        bench = _Bench(publisher, seconds, "x" * max(0, size - 2))
-        await publisher.publish_with_receipt(bench.topic, None)  # raises if it is not allowed
-        await subscriber.subscribe(bench.topic, bench.received)
-        yield f"throughput   {await bench.throughput():>10,.0f} messages/s"
-        p50, p99 = await bench.round_trip()
-        yield f"a message    {p50 * 1e6:>10,.0f} µs p50, {p99 * 1e6:,.0f} µs p99"
-        yield f"acks         {await bench.acks(1):>10,.0f} /s one at a time"
-        yield f"             {await bench.acks(_AT_ONCE):>10,.0f} /s with {_AT_ONCE} under way"
+
+@contextlib.contextmanager
+def _ticking(progress: Progress) -> Iterator[None]:
+    """Move a bar with the time."""
+
+    async def tick() -> None:
+        while True:
+            await asyncio.sleep(_TICK)
+            progress.step(_TICK)
+
+    task = asyncio.ensure_future(tick())
+    try:
+        yield
+    finally:
+        task.cancel()
+        progress.end()
 
 
-class _Bench:
-    """The measurements, on a random topic: a publisher, and the callback of its subscriber."""
-
-    def __init__(self, publisher: Client, seconds: float, payload: str) -> None:
-        self.topic = f"kps-bench-{uuid.uuid4().hex}"
-        self._publisher = publisher
-        self._seconds = seconds
-        self._payload = payload
-        self._received = 0
-        self._arrived = asyncio.Event()
-
-    async def received(self, message: Message) -> None:
-        self._received += 1
-        self._arrived.set()
-
-    async def throughput(self) -> float:
-        """Return the messages per second, from the first one published to the last one received."""
-        self._received = published = 0
-        began = time.perf_counter()
-        while time.perf_counter() < began + self._seconds:
-            for _ in range(100):
-                await self._publisher.publish(self.topic, self._payload)
-            published += 100
-            await self._until(published - _UNDER_WAY)
-        await self._until(published)
-        return published / (time.perf_counter() - began)
-
-    async def round_trip(self) -> tuple[float, float]:
-        """Return the seconds from publishing to arrival: the median and the 99th percentile."""
-        times: list[float] = []
-        ends = time.perf_counter() + self._seconds
-        while (began := time.perf_counter()) < ends:
-            expected = self._received + 1
-            await self._publisher.publish(self.topic, self._payload)
-            await self._until(expected)
-            times.append(time.perf_counter() - began)
-        times.sort()
-        return times[len(times) // 2], times[len(times) * 99 // 100]
-
-    async def acks(self, at_once: int) -> float:
-        """Return the answered ack requests per second, with ``at_once`` pending."""
-        began = time.perf_counter()
-
-        async def ask() -> int:
-            answered = 0
-            while time.perf_counter() < began + self._seconds:
-                ack = await self._publisher.publish_with_ack(self.topic, self._payload)
-                answered += len(await ack.wait())
-            return answered
-
-        answered = sum(await asyncio.gather(*(ask() for _ in range(at_once))))
-        return answered / (time.perf_counter() - began)
-
-    async def _until(self, received: int) -> None:
-        while self._received < received:
-            self._arrived.clear()
-            await self._arrived.wait()
+COMMAND = Command(
+    "kps bench",
+    BenchOptions,
+    bench,
+    about=[
+        "Alone it measures how many messages pass from one of its clients to another, how long "
+        "one takes, and acknowledged messages. With --rate it publishes on time instead, and "
+        "measures from the moment when a message is due, so that a server which stands still "
+        "does not look fast.",
+        "With --role several processes share the work: 'pub' publishes to 'sub', and 'ask' gets "
+        "answers from 'answer'. Start those that wait first; they end so many seconds after the "
+        "first message, or with Ctrl-C.",
+    ],
+    examples=[
+        ("kps bench", "four measurements"),
+        ("kps bench --rate 5000 --seconds 30 --json", "percentiles at a given load"),
+        ("kps bench --role sub --seconds 10", "on one machine, and on another:"),
+        ("kps bench --role pub --seconds 10 --clients 4", ""),
+    ],
+)

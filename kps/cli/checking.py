@@ -1,13 +1,17 @@
 """What ``kps-test`` checks."""
 
-import argparse
 import asyncio
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from kps.cli import readers
+from kps.cli.commands import run_command
 from kps.cli.complaints import complain
+from kps.cli.declaring import Command, optional
 from kps.errors import KPSError
 from kps.io_asyncio.client import Client
 from kps.io_asyncio.loop import run as run_loop
@@ -17,15 +21,24 @@ from kps.protocol.bus.message import Message
 _PATIENCE = 10.0
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Run the smoke test; return 0 if all works, 1 if not."""
-    parser = argparse.ArgumentParser(
-        prog="kps-test", description="Check that this installation of KPS works."
+@dataclass(frozen=True, kw_only=True)
+class SmokeOptions:
+    """What ``kps-test`` takes."""
+
+    address: str | None = optional(
+        "HOST:PORT|URL",
+        "a running server (token: KPS_TOKEN); default: start one",
+        read=readers.address,
     )
-    parser.add_argument(
-        "address", nargs="?", help="a running server (token: KPS_TOKEN); default: start one"
-    )
-    options = parser.parse_args(arguments)
+
+
+def prepare(words: Sequence[str]) -> Callable[[], int]:
+    """Return what runs the smoke test: 0 if all works, 1 if not."""
+    about = "check that this installation of KPS works"
+    return partial(run_command, COMMAND, about, words, os.environ)
+
+
+def _test(options: SmokeOptions) -> int:
     try:
         run_loop(_run(options.address))
     except (KPSError, TimeoutError, AssertionError) as error:
@@ -77,3 +90,14 @@ def _expect(condition: bool, what: str) -> None:
 
 def _tell(what: str) -> None:
     print(f"ok: {what}", flush=True)
+
+
+COMMAND = Command(
+    "kps-test",
+    SmokeOptions,
+    _test,
+    examples=[
+        ("kps-test", "with a server of its own"),
+        ("kps-test localhost:9313", "with one that runs"),
+    ],
+)

@@ -1,19 +1,22 @@
 """The command ``kps conformance``: judges a server, or a client by its testee."""
 
-import argparse
 import asyncio
 import re
 import shlex
-import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from kps.cli import readers
 from kps.cli.complaints import cannot_write, complain, visible
-from kps.cli.connecting import client_options
+from kps.cli.connecting import ConnectOptions, client_options
+from kps.cli.declaring import Command, option, optional, several
+from kps.cli.progress import Progress
 from kps.errors import InvalidArgument, KPSError
 from kps.io_common.system_errors import describe
-from kps.protocol.dialect.address import DEFAULT_ADDRESS, Address
+from kps.protocol.dialect.address import Address
 from kps.testing.conformance.client_vectors import ClientVector, load_client_vectors
 from kps.testing.conformance.judge_client import judge_client
 from kps.testing.conformance.judge_server import judge_server
@@ -26,14 +29,49 @@ from kps.testing.vectors import Vector, load_vectors
 
 _UNREACHABLE = 3  # the exit code if there is nothing to judge
 
+_MOST_JOBS = 64
+
 AnyVector = TypeVar("AnyVector", Vector, ClientVector)
 
 
-def conformance(options: argparse.Namespace) -> int:
+@dataclass(frozen=True, kw_only=True)
+class ConformanceOptions(ConnectOptions):
+    """What ``kps conformance`` takes."""
+
+    server: str | None = optional(
+        "HOST:PORT|URL", "the server, in place of --address", read=readers.address
+    )
+    client: str | None = option(
+        "COMMAND",
+        "judge the client of the testee that this command starts",
+        read=readers.name,
+        default=None,
+    )
+    only: Sequence[str] = several(
+        "CLAUSE",
+        "vectors of this clause or section (12.3, 8), or with this text in their names",
+        read=readers.name,
+    )
+    json: str | None = option(
+        "FILE", "write the verdicts as JSON, too", read=readers.file, default=None
+    )
+    junit: str | None = option("FILE", "write JUnit's XML, too", read=readers.file, default=None)
+    vectors: str | None = option(
+        "PATH", "file or folder with other vectors", read=readers.file, default=None
+    )
+    patience: float = option(
+        "S", "seconds to wait for what must come", read=readers.seconds, default=10.0
+    )
+    jobs: int = option(
+        "N", "testees that run side by side", read=partial(readers.size, most=_MOST_JOBS), default=4
+    )
+
+
+def conformance(options: ConformanceOptions) -> int:
     """Judge, print the report and write the files; return 1 if something has failed."""
-    if options.client is not None and options.address is not None:
+    if options.client is not None and options.server is not None:
         raise InvalidArgument("give either the address of a server or --client")
-    progress = _Progress()
+    progress = Progress()
     try:
         if options.client is not None:
             judged, verdicts = _judge_client(options, progress)
@@ -52,11 +90,9 @@ def conformance(options: argparse.Namespace) -> int:
     return int(any(verdict.outcome is Outcome.FAILED for verdict in verdicts))
 
 
-def _judge_client(
-    options: argparse.Namespace, progress: "_Progress"
-) -> tuple[str, Sequence[Verdict]]:
+def _judge_client(options: ConformanceOptions, progress: Progress) -> tuple[str, Sequence[Verdict]]:
     try:
-        command = shlex.split(options.client)
+        command = shlex.split(options.client or "")
     except ValueError as error:
         raise InvalidArgument(f"--client is not a command: {error}") from None
     if not command:
@@ -68,15 +104,14 @@ def _judge_client(
         vectors,
         side_by_side=options.jobs,
         patience=options.patience,
-        on_verdict=progress.note,
+        on_verdict=lambda verdict: progress.step(),
     )
-    return options.client, asyncio.run(judging)
+    return str(options.client), asyncio.run(judging)
 
 
-def _judge_server(
-    options: argparse.Namespace, progress: "_Progress"
-) -> tuple[str, Sequence[Verdict]]:
-    options.address = options.address or options.default_address or DEFAULT_ADDRESS
+def _judge_server(options: ConformanceOptions, progress: Progress) -> tuple[str, Sequence[Verdict]]:
+    if options.server is not None:
+        options = replace(options, address=options.server)
     found = client_options(options)
     address = Address.parse(options.address, secure=found.get("secure", False))
     tls = found.get("ssl")
@@ -90,7 +125,9 @@ def _judge_server(
     def new_target() -> SocketTarget:
         return SocketTarget(address, tls=tls, token=options.token, patience=options.patience)
 
-    return address.url, judge_server(new_target, vectors, on_verdict=progress.note)
+    return address.url, judge_server(
+        new_target, vectors, on_verdict=lambda verdict: progress.step()
+    )
 
 
 def _chosen(
@@ -122,24 +159,26 @@ def _write(file: str, text: str) -> None:
         raise KPSError(f"{file}: {cannot_write(error)}") from None
 
 
-class _Progress:
-    """Tells on a terminal how far it is: it may take a minute."""
-
-    def __init__(self) -> None:
-        self.total = 0
-        self._done = 0
-        self._tell: Callable[[str], object] = (
-            self._write if sys.stderr.isatty() else lambda text: None
-        )
-
-    def note(self, verdict: Verdict) -> None:
-        """Note that one more vector has been judged."""
-        self._done += 1
-        self._tell(f"\r{self._done} of {self.total}")
-
-    def end(self) -> None:
-        """Clear the line."""
-        self._tell("\r\x1b[K")
-
-    def _write(self, text: str) -> None:
-        print(text, end="", file=sys.stderr, flush=True)
+COMMAND = Command(
+    "kps conformance",
+    ConformanceOptions,
+    conformance,
+    usage=(
+        "kps conformance [options] [HOST:PORT|URL]",
+        "kps conformance [options] --client COMMAND",
+    ),
+    about=[
+        "A server is expected to be as \"kps serve --id refserver --history 'kept/**=5' --relay-to "
+        "'**'\" is, with default limits, and to let everyone do everything. What it cannot do as "
+        "it is configured is left out, with the reason, where that can be found out. It sees "
+        "connections that break every rule, and clients with short names; use one that nobody else "
+        "uses.",
+        "A testee is a program that lets a client do what it reads (spec/CLIENTS.md), such as "
+        "'python -m kps.testing.testee'.",
+    ],
+    examples=[
+        ("kps conformance bus.example:9313", "judges a server"),
+        ("kps conformance --client 'python -m kps.testing.testee' --only 8.3", "judges a client"),
+    ],
+    exits={1: "something has failed", _UNREACHABLE: "there is no such server, or no such testee"},
+)

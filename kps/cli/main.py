@@ -1,17 +1,21 @@
 """The command ``kps``: serve, subscribe and publish from a terminal.
 
 Exit codes: 0 for success, 1 if the command failed, 2 for an invalid command line, variable or
-file; ``kps req`` has two more. Errors are one line on standard error. Ctrl-C ends a command with 0,
+file; some commands have more. Errors are one line on standard error. Ctrl-C ends a command with 0,
 and so does a reader of its output that has seen enough, as ``head`` does; but a server goes on
 without one.
 
 This module imports little, because Ctrl-C shows a traceback until it runs.
 """
 
-import gc
-import os
-import signal
 import sys
+
+try:
+    import gc
+    import os
+    import signal
+except KeyboardInterrupt:
+    sys.exit(130)  # as a shell tells of a program that Ctrl-C has ended
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,39 +23,37 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 
-def main(arguments: "Sequence[str] | None" = None) -> "NoReturn":
+def main(words: "Sequence[str] | None" = None) -> "NoReturn":
     """Run the command and exit."""
 
-    def load() -> "Callable[[Sequence[str]], int]":
-        from kps.cli.commands import run
+    def prepare(words: "Sequence[str]") -> "Callable[[], int]":
+        from kps.cli.commands import prepare
 
-        return run
+        return prepare(words)
 
-    start(load, arguments)
+    start(prepare, words)
 
 
 def start(
-    load: "Callable[[], Callable[[Sequence[str]], int]]", arguments: "Sequence[str] | None"
+    prepare: "Callable[[Sequence[str]], Callable[[], int]]", words: "Sequence[str] | None"
 ) -> "NoReturn":
-    """Import a command with ``load``, run it, and exit with its code."""
+    """Import what a command line needs with ``prepare``, run that, and exit with its code."""
     _open_missing()
     is_ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if is_ours:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # while we import, it ends the process
     gc.disable()  # what is imported stays: to look for garbage would take a tenth of the time
-    run = load()
+    run = prepare(sys.argv[1:] if words is None else words)
     gc.enable()
     if is_ours:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        code = run(sys.argv[1:] if arguments is None else arguments)
+        code = run()
     except KeyboardInterrupt:
         code = 0
-    except SystemExit as end:  # of the parser, which has said why
-        code = end.code if isinstance(end.code, int) else 1
     except OSError as error:
         code = _cannot_write(error)
-    if is_ours and arguments is None:
+    if is_ours and words is None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # while the interpreter ends
     sys.exit(_flushed(code))
 

@@ -1,13 +1,15 @@
 """The command ``kps presence``."""
 
-import argparse
 import asyncio
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
-from kps.cli.connecting import client_options
+from kps.cli import readers
+from kps.cli.connecting import ClientOptions, client_options
+from kps.cli.declaring import Command, argument, switch
 from kps.cli.streams import Output
 from kps.errors import KPSError, ServerError, Unsupported
 from kps.io_asyncio.client import Client
@@ -16,19 +18,27 @@ from kps.protocol.bus.members import Presence
 from kps.protocol.bus.message import Message
 
 
-def presence(options: argparse.Namespace) -> int:
+@dataclass(frozen=True, kw_only=True)
+class PresenceOptions(ClientOptions):
+    """What ``kps presence`` takes."""
+
+    topic: str = argument("TOPIC", "whose subscribers are asked for", read=readers.text)
+    follow: bool = switch("go on with who comes and goes, as a subscriber")
+
+
+def presence(options: PresenceOptions) -> int:
     """Print who is subscribed to a topic, and with ``--follow`` who comes and goes."""
     call(_guarded, options)
     return 0
 
 
-async def _guarded(options: argparse.Namespace) -> None:
+async def _guarded(options: PresenceOptions) -> None:
     output = Output()
     await output.guard(_print(options, output))
 
 
-async def _print(options: argparse.Namespace, output: Output) -> None:
-    topic: str = options.topic
+async def _print(options: PresenceOptions, output: Output) -> None:
+    topic = options.topic
     async with Client(
         options.address, id=options.id, reconnect=False, **client_options(options)
     ) as client:
@@ -89,3 +99,18 @@ def _changes(shown: Mapping[str, Any], now: Presence) -> Iterator[dict[str, Any]
     for name in shown:
         if name not in now.members:
             yield {"event": "left", "id": name, "reason": now.left.get(name, "unknown")}
+
+
+COMMAND = Command(
+    "kps presence",
+    PresenceOptions,
+    presence,
+    about=[
+        "It prints one JSON object for each, with 'id' and 'info', or {\"count\": N} if they are "
+        "too many. With --follow each line has an 'event': joined, updated or left."
+    ],
+    examples=[
+        ("kps presence news", "who is subscribed now"),
+        ("kps presence news --follow", "and who comes and goes"),
+    ],
+)

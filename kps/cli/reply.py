@@ -1,6 +1,5 @@
 """The command ``kps reply``."""
 
-import argparse
 import asyncio
 import contextlib
 import os
@@ -10,13 +9,17 @@ import subprocess
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
 
 import orjson
 
+from kps.cli import readers
 from kps.cli.complaints import complain
 from kps.cli.connecting import client_options
-from kps.cli.subscribe import refusal
+from kps.cli.declaring import Command, argument, option, rest
+from kps.cli.payloads import payload
+from kps.cli.subscribe import MemberOptions, refusal
 from kps.errors import InvalidArgument, ServerError, Unsupported
 from kps.io_asyncio.client import Client
 from kps.io_asyncio.loop import call
@@ -25,20 +28,46 @@ from kps.io_asyncio.subscription import Messages
 from kps.io_common.system_errors import describe
 from kps.protocol.bus.message import Message
 
+_NAME = "kps reply"
 
-def reply(options: argparse.Namespace) -> int:
-    """Run a command for each message, until the client ends."""
-    if not options.program:
-        raise InvalidArgument("name a COMMAND behind --")
-    if shutil.which(options.program[0]) is None:
-        raise InvalidArgument(f"there is no command {options.program[0]!r}")
-    call(_reply, options)
+
+@dataclass(frozen=True, kw_only=True)
+class ReplyOptions(MemberOptions):
+    """What ``kps reply`` takes."""
+
+    topic: str = argument("TOPIC", "on which it answers", read=readers.text)
+    program: Sequence[str] = rest(
+        "COMMAND ...", "a program and its arguments, run for each message"
+    )
+    shell: str | None = option(
+        "LINE", "run this line of the shell for each message", read=readers.name, default=None
+    )
+    text: str | None = option(
+        "DATA", "answer with this: JSON, or else a string", read=readers.text, default=None
+    )
+
+
+def reply(options: ReplyOptions) -> int:
+    """Answer each message, until the client ends."""
+    ways = (options.program, options.shell, options.text)
+    if sum(way not in (None, ()) for way in ways) != 1:
+        raise InvalidArgument("name a COMMAND behind --, or give either --shell or --text")
+    call(_reply, options, _answerer(options))
     return 0
 
 
-async def _reply(options: argparse.Namespace) -> None:
+def _answerer(options: ReplyOptions) -> "_Answerer":
+    if options.text is not None:
+        return _Text(payload(options.text, _NAME))
+    if options.shell is not None:
+        return _Program(options.shell)
+    if shutil.which(options.program[0]) is None:
+        raise InvalidArgument(f"there is no command {options.program[0]!r}")
+    return _Program(list(options.program))
+
+
+async def _reply(options: ReplyOptions, answerer: "_Answerer") -> None:
     group, several = options.group or "", options.concurrency
-    program = _Program(options.program)
     with ThreadPoolExecutor(several, "kps-reply") as threads:
         async with Client(
             options.address, id=options.id, reconnect=options.reconnect, **client_options(options)
@@ -46,7 +75,7 @@ async def _reply(options: argparse.Namespace) -> None:
 
             async def end() -> None:
                 await client.close()  # first: so another member gets what is interrupted
-                program.end()
+                answerer.end()
 
             try:
                 messages: Messages[Any] = client.subscribe(
@@ -55,7 +84,7 @@ async def _reply(options: argparse.Namespace) -> None:
                 await messages
             except (ServerError, Unsupported) as error:
                 raise refusal(options.topic, error) from None
-            work = [_work(client, messages, program, threads) for _ in range(several)]
+            work = [_work(client, messages, answerer, threads) for _ in range(several)]
             try:
                 with on_signals({signal.SIGINT: end, signal.SIGTERM: end}):
                     await asyncio.gather(*work)
@@ -64,12 +93,12 @@ async def _reply(options: argparse.Namespace) -> None:
 
 
 async def _work(
-    client: Client, messages: Messages[Any], program: "_Program", threads: ThreadPoolExecutor
+    client: Client, messages: Messages[Any], answerer: "_Answerer", threads: ThreadPoolExecutor
 ) -> None:
     """Handle messages one after the other. Each counts as handled when the next is asked for."""
     loop = asyncio.get_running_loop()
     async for message in messages:
-        outcome = await loop.run_in_executor(threads, program.run, message)
+        outcome = await loop.run_in_executor(threads, answerer.run, message)
         if outcome.error is None:
             message.reply(outcome.result)
         else:
@@ -81,11 +110,39 @@ class _Outcome(NamedTuple):
     result: Any = None
 
 
-class _Program:
-    """The command. Each call runs in a thread, and with all that it starts it is a group."""
+class _Answerer(Protocol):
+    """Finds an answer to each message, in a thread."""
 
-    def __init__(self, arguments: Sequence[str]) -> None:
-        self._arguments = arguments
+    def run(self, message: Message) -> _Outcome:
+        """Return what becomes of a message."""
+
+    def end(self) -> None:
+        """Let nothing go on, and nothing begin. May be called twice."""
+
+
+class _Text:
+    """Answers always the same."""
+
+    def __init__(self, data: Any) -> None:
+        self._data = data
+
+    def run(self, message: Message) -> _Outcome:
+        """Return it."""
+        return _Outcome(None, self._data)
+
+    def end(self) -> None:
+        """Do nothing: nothing is under way."""
+
+
+class _Program:
+    """A command. Each call runs in a thread, and with all that it starts it is a group.
+
+    It is a program with its arguments, or a line for the shell.
+    """
+
+    def __init__(self, command: list[str] | str) -> None:
+        self._command = command
+        self._name = command if isinstance(command, str) else command[0]
         self._lock = threading.Lock()
         self._running: set[subprocess.Popen[bytes]] = set()
         self._has_ended = False
@@ -95,7 +152,7 @@ class _Program:
         try:
             process = self._start(message)
         except (OSError, ValueError) as error:  # for instance, it was removed
-            return _failed(f"cannot run {self._arguments[0]!r}: {describe(error)}")
+            return _failed(f"cannot run {self._name!r}: {describe(error)}")
         try:
             output, errors = process.communicate(orjson.dumps(message.data) + b"\n")
         finally:
@@ -129,7 +186,8 @@ class _Program:
             if self._has_ended:
                 raise ValueError("the client has ended")
             process = subprocess.Popen(
-                self._arguments,
+                self._command,
+                shell=isinstance(self._command, str),
                 stdin=pipe,
                 stdout=pipe,
                 stderr=pipe,
@@ -164,3 +222,26 @@ def _result(output: bytes) -> Any:
         return orjson.loads(output)
     except orjson.JSONDecodeError:
         return output.decode().removesuffix("\n") or None
+
+
+COMMAND = Command(
+    _NAME,
+    ReplyOptions,
+    reply,
+    usage=(
+        "kps reply [options] TOPIC -- COMMAND ...",
+        "kps reply [options] TOPIC --shell LINE",
+        "kps reply [options] TOPIC --text DATA",
+    ),
+    about=[
+        "The payload is on the standard input of the command, as JSON. What it prints is the "
+        "result: JSON, or else a string. If its exit code is not 0, it has failed, with the last "
+        "line on its standard error as the reason. It has the variables KPS_TOPIC, KPS_FROM and "
+        "KPS_ATTEMPT. Ctrl-C ends it with the commands that run."
+    ],
+    examples=[
+        ("kps reply jobs --group workers -- jq '.add | add'", "one of several workers"),
+        ("kps reply upper --shell 'tr a-z A-Z | tee -a log'", "a line of the shell"),
+        ("kps reply ping --text pong", "always the same answer"),
+    ],
+)

@@ -10,15 +10,15 @@ from typing import NoReturn
 from kps.cli.main import start
 
 
-def main(arguments: Sequence[str] | None = None) -> NoReturn:
+def main(words: Sequence[str] | None = None) -> NoReturn:
     """Run the smoke test and exit: 0 if all works, 1 if not."""
 
-    def load() -> Callable[[Sequence[str]], int]:
-        from kps.cli.checking import run
+    def prepare(words: Sequence[str]) -> Callable[[], int]:
+        from kps.cli.checking import prepare
 
-        return run
+        return prepare(words)
 
-    start(load, arguments)
+    start(prepare, words)
 
 
 if __name__ == "__main__":

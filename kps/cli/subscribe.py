@@ -1,17 +1,22 @@
 """The command ``kps sub``."""
 
-import argparse
 import asyncio
 import re
+import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from shlex import quote
 from typing import Any
 
 import orjson
 
+from kps.cli import readers
 from kps.cli.complaints import complain
-from kps.cli.connecting import client_options
+from kps.cli.connecting import PatientOptions, client_options
+from kps.cli.declaring import Command, arguments, option, several, switch
+from kps.cli.log_lines import iso_time
+from kps.cli.payloads import plain
 from kps.cli.streams import Output
 from kps.errors import InvalidArgument, KPSError, ServerError, Unsupported
 from kps.io_asyncio.client import Client
@@ -23,9 +28,45 @@ _FOREIGN = {"#": "**", "+": "*", ">": "**"}
 """What MQTT and NATS write as a level of a topic, and what it is here."""
 
 
-def subscribe(options: argparse.Namespace) -> int:
+@dataclass(frozen=True, kw_only=True)
+class MemberOptions(PatientOptions):
+    """What the commands take that may be a member of a group."""
+
+    group: str | None = option(
+        "NAME",
+        "be a member of this group, whose members share the messages",
+        read=readers.name,
+        default=None,
+    )
+    concurrency: int = option(
+        "N", "messages with ack that it handles at a time", read=readers.size, default=1
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubscribeOptions(MemberOptions):
+    """What ``kps sub`` takes."""
+
+    topics: Sequence[str] = arguments("TOPIC", "topics to subscribe to")
+    pattern: Sequence[str] = several(
+        "PATTERN",
+        "pattern of topics, in quotes: '*' stands for any characters but '/', '**' for any",
+        read=readers.text,
+    )
+    last: int | None = option(
+        "N",
+        "begin with the latest N messages of topics with history",
+        read=readers.size,
+        default=None,
+    )
+    count: int | None = option("N", "end after N messages", read=readers.size, default=None)
+    raw: bool = switch("print payloads only: a string without quotes, all else as JSON")
+    timestamp: bool = switch("print when each message has come: the member 'time', or in front")
+
+
+def subscribe(options: SubscribeOptions) -> int:
     """Print messages until there were enough, the client ends, or the output does."""
-    keys: list[Scope] = [*options.topics, *map(Pattern, options.pattern or ())]
+    keys: list[Scope] = [*options.topics, *map(Pattern, options.pattern)]
     if not keys:
         raise InvalidArgument("there is nothing to subscribe to: name a TOPIC or a --pattern")
     for doubt in _doubts(keys):
@@ -64,12 +105,12 @@ def _apart(keys: Sequence[Scope]) -> Iterator[Scope]:
             yield key
 
 
-async def _guarded(options: argparse.Namespace, keys: Sequence[Scope]) -> None:
+async def _guarded(options: SubscribeOptions, keys: Sequence[Scope]) -> None:
     output = Output()
     await output.guard(_subscribe(options, keys, output))
 
 
-async def _subscribe(options: argparse.Namespace, keys: Sequence[Scope], output: Output) -> None:
+async def _subscribe(options: SubscribeOptions, keys: Sequence[Scope], output: Output) -> None:
     left = options.count
     finished = asyncio.Event()
     refusals: list[KPSError] = []
@@ -86,7 +127,7 @@ async def _subscribe(options: argparse.Namespace, keys: Sequence[Scope], output:
         if left == 0:
             for key in keys:  # so that another member of a group gets what is more
                 await client.unsubscribe(key)
-        await output.write(orjson.dumps(line_of(message)))
+        await output.write(_line(message, options))
         if left == 0:
             finished.set()
 
@@ -115,7 +156,7 @@ async def _subscribe(options: argparse.Namespace, keys: Sequence[Scope], output:
                     await client.subscribe(
                         key,
                         callback,
-                        last=options.last,
+                        last=options.last or 0,
                         group=options.group or "",
                         concurrency=options.concurrency,
                     )
@@ -145,6 +186,14 @@ async def _has_history(client: Client, topic: str) -> bool:
     return True
 
 
+def _line(message: Message, options: SubscribeOptions) -> bytes:
+    """Return the line for a message."""
+    now = iso_time(time.time()) if options.timestamp else ""
+    if options.raw:
+        return (f"{now} ".encode() if now else b"") + plain(message.data)
+    return orjson.dumps(({"time": now} if now else {}) | line_of(message))
+
+
 def line_of(message: Message) -> dict[str, Any]:
     """Return what a line tells of a message."""
     line = {"topic": message.topic, "from": message.sender, "data": message.data}
@@ -162,3 +211,21 @@ def _has(key: Scope, topic: str) -> bool:
 def refusal(key: Scope, error: KPSError) -> KPSError:
     """Return the error of a topic or pattern that is refused."""
     return KPSError(f"cannot subscribe to {str(key)!r}: {error}")
+
+
+COMMAND = Command(
+    "kps sub",
+    SubscribeOptions,
+    subscribe,
+    about=[
+        "A line has 'topic', 'from' and 'data', and 'headers' and 'attempt' if there are some. It "
+        "goes on until Ctrl-C, or until the reader of its output has seen enough."
+    ],
+    examples=[
+        ("kps sub news", "prints what is published on a topic"),
+        ("kps sub --pattern 'sensors/**' --last 1", "on all that match; first the latest of each"),
+        ("kps sub news --raw --timestamp", "for people"),
+        ("kps sub news --raw --count 1 | jq .title", "for scripts"),
+        ("kps sub jobs --group workers", "shares the messages with the other members"),
+    ],
+)

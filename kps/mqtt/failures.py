@@ -19,7 +19,7 @@ def in_words(error: BaseException | None, *, is_secure: bool, is_early: bool = T
     if isinstance(error, TimeoutError) and not str(error):
         return "no answer in time"
     text = "the connection is lost" if error is None else describe(error)
-    if "CERTIFICATE_REQUIRED" in text:
+    if "certificate required" in text:
         return "it wants to see a certificate: name broker_cert and broker_key"
     if not is_early or not (error is None or isinstance(error, ssl.SSLError | ConnectionError)):
         return text

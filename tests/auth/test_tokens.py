@@ -1,6 +1,5 @@
 """Identities from a file of tokens."""
 
-import argparse
 import hashlib
 import logging
 import os
@@ -15,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kps
-from kps.auth.tokens import TokenFile, new_token, print_new_token, read_permissions
+from kps.auth.tokens import TokenFile, new_token, read_permissions
+from kps.cli.token import TokenOptions, make_token
 
 ALICE, BOB, NEXT = "alice-0123456789abcdef", "bob-0123456789abcdef-~+/=", "next-0123456789abcdef"
 
@@ -302,7 +302,7 @@ def test_the_command_makes_a_token(
     capsys: pytest.CaptureFixture[str], write: Write, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    assert print_new_token(argparse.Namespace(name="alice")) == 0
+    assert make_token(TokenOptions(name="alice")) == 0
     lines, told = capsys.readouterr()
     start, _, token = told.strip().rpartition(": ")
     assert start == "the token, shown only now"
@@ -310,7 +310,7 @@ def test_the_command_makes_a_token(
     assert token not in lines  # so that the output can go into a file
     identity = TokenFile(write(lines, 0o644))(token)
     assert identity == kps.Identity("alice")
-    assert print_new_token(argparse.Namespace(name="alice")) == 0
+    assert make_token(TokenOptions(name="alice")) == 0
     assert token not in capsys.readouterr().err
     assert not caplog.records
 

@@ -146,12 +146,17 @@ def test_what_is_refused(arguments: tuple[str, ...], text: str) -> None:
 @pytest.mark.parametrize(
     ("content", "text"),
     [
-        ("colour = 1", "a bridge has no option 'colour'"),
-        ("in = 1", "rules are written as [[in]]"),
-        ("token = 1", "token is a text"),
+        ("colour = 1", "bridge.toml, line 1: there is no option colour"),
+        ("in = 1", "bridge.toml, line 1: in: takes a list"),
+        ("\ntoken = 1", "bridge.toml, line 2: token: must be a text, not 1"),
+        ("window = true", "bridge.toml, line 1: window: takes one value, and not True"),
         ("= 1", "cannot read"),
         ('\ufeff[[in]]\nfilter = "a"\nqos = 2', "qos is 0 or 1, not 2"),  # as editors write it
         ('[[in]]\nfilter = "a"\ntoken = "t"', "options of the bridge stand above all rules"),
+        (
+            '[[in]]\nfilter = "b"\n[[in]]\nfilter = "a"\nqos = 2',
+            "line 3: in: the rule [[in]] 'a': qos is 0 or 1, not 2",
+        ),
     ],
 )
 def test_what_no_file_has(tmp_path: Path, content: str, text: str) -> None:

@@ -196,11 +196,15 @@ def test_pub_ack_tells_who_answered(serve: Callable[..., Serve]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "environment", "code", "error"),
     [
-        (["serve", "--bogus"], {}, 2, "kps: unrecognized arguments: --bogus (see kps --help)"),
-        ([], {}, 2, "kps: the following arguments are required: COMMAND (see kps --help)"),
-        (["serve", "--max-message", "x"], {}, 2, "kps serve: argument --max-message: must be a "),
+        (
+            ["serve", "--bogus"],
+            {},
+            2,
+            "there is no option --bogus (see kps serve --help)",
+        ),
+        (["serve", "--max-message", "x"], {}, 2, "argument --max-message: must be a "),
         *[
-            (["serve", flag, number], {}, 2, f"kps serve: argument {flag}: must be a ")
+            (["serve", flag, number], {}, 2, f"argument {flag}: must be a ")
             for flag, number in (
                 ("--max-message", str(2**53 + 1)),
                 ("--max-message", "9" * 5000),
@@ -208,75 +212,135 @@ def test_pub_ack_tells_who_answered(serve: Callable[..., Serve]) -> None:
                 ("--ack-timeout", "1e300"),
             )
         ],
-        (["sub", "t", "--count", str(2**64)], {}, 2, "kps sub: argument --count: must be a "),
-        (["bench", "--size", str(2**53)], {}, 2, "kps bench: argument --size: must be a "),
-        (["bench", "--seconds", "inf"], {}, 2, "kps bench: argument --seconds: must be a "),
-        (["pub", "t", "1", "--timeout", "1e300"], {}, 2, "kps pub: argument --timeout: must be a "),
+        (["sub", "t", "--count", str(2**64)], {}, 2, "argument --count: must be a "),
+        (["bench", "--size", str(2**53)], {}, 2, "argument --size: must be a "),
+        (["bench", "--seconds", "inf"], {}, 2, "argument --seconds: must be a "),
+        (["pub", "t", "1", "--timeout", "1e300"], {}, 2, "argument --timeout: must be a "),
         (
             ["serve"],
             {"KPS_MAX_MESSAGE": "9" * 5000},
             2,
-            "kps serve: the environment has a bad max_message: must be a whole number from 1 to",
+            "the variable KPS_MAX_MESSAGE: must be a whole number from 1 to",
         ),
         (
             ["sub", "t", "--address", "bob:secret@h:1"],
             {},
             2,
-            "kps: not a server address: '…@h:1'; an address has no user and no password",
+            "not a server address: '…@h:1'; an address has no user and no password",
         ),
-        (["serve", "--address", "a b"], {}, 2, "kps: not a server address: 'a b'"),
-        (["serve", "--address", "x:1/p"], {}, 2, "kps: a server listens on host:port"),
-        (["serve", "--address", "0"], {}, 2, "kps: not a server address: '0'; a host is a name"),
-        (["serve", "--address", "0:80"], {}, 2, "kps: not a server address: '0:80'; a host is"),
+        (["serve", "--address", "a b"], {}, 2, "not a server address: 'a b'"),
+        (["serve", "--address", "x:1/p"], {}, 2, "a server listens on host:port"),
+        (
+            ["serve", "--address", "0"],
+            {},
+            2,
+            "not a server address: '0'; a host is a name",
+        ),
+        (
+            ["serve", "--address", "0:80"],
+            {},
+            2,
+            "not a server address: '0:80'; a host is",
+        ),
         (
             ["serve", "--address", "localhost:"],
             {},
             2,
-            "kps: not a server address: 'localhost:'; a ",
+            "not a server address: 'localhost:'; a ",
         ),
-        (["serve", "--address", "99999"], {}, 2, "kps: not a server address: 'localhost:99999'; "),
-        (["sub", "t", "--address", "x:99999"], {}, 2, "kps: not a server address: 'x:99999'; the"),
-        (["sub", "t", "--address", "1"], {}, 1, "kps sub: cannot connect to localhost:1: "),
-        (["sub", "t", "--address", ":1"], {}, 1, "kps sub: cannot connect to localhost:1: "),
-        (["pub", "caf\udce9", "1"], {}, 2, "kps: TOPIC is not UTF-8"),
-        (["pub", "t", "caf\udce9"], {}, 2, "kps: DATA is not UTF-8"),
-        (["pub", "t", "1", "--id", "caf\udce9"], {}, 2, "kps: ID is not UTF-8"),
-        (["sub", "t", "caf\udce9"], {}, 2, "kps: TOPICS is not UTF-8"),
-        (["sub", "--pattern", "caf\udce9"], {}, 2, "kps: PATTERN is not UTF-8"),
-        (["sub"], {}, 2, "kps: there is nothing to subscribe to: name a TOPIC or a --pattern (see"),
-        (["sub", "--pattern"], {}, 2, "kps sub: argument --pattern: expected one argument"),
-        (["sub", "--pattern", ""], {}, 2, "kps: a pattern is a text that is not empty, not ''"),
-        (["token", "\x1b"], {"KPS_ADDRESS": "x"}, 2, "kps: not a name for an identity: '\\x1b'"),
-        (["serve", "--origin", "app.example"], {}, 2, "kps: no page has the origin 'app.example'"),
-        (["serve", "--origin", "http://x:*"], {}, 2, "kps: no page has the origin 'http://x:*'"),
-        (["serve", "--relay-to", "*"], {}, 2, "kps: relay: the pattern that allows everything is"),
-        (["serve", "--id", "a---ws://x/"], {}, 2, "kps: an id of this form is that of another"),
-        (["serve", "--max-message", "10"], {}, 2, "kps: max_message must be at least 512"),
-        (["serve", "--max-head", "10"], {}, 2, "kps: max_head must be at least 512"),
-        (["serve", "--path", "p"], {}, 2, "kps: a path starts with '/': 'p'"),
-        (["serve", "--tls-key", "k"], {}, 2, "kps: --tls-key needs --tls-cert"),
-        (["serve", "--tls-cert", "/nowhere"], {}, 1, "kps serve: cannot use the certificate /no"),
-        (["serve", "--config", "/nowhere"], {}, 2, "kps: cannot read /nowhere: "),
-        (["serve"], {"KPS_MAX_MESSAGE": "0"}, 2, "kps serve: the environment has a bad max_mes"),
-        (["serve", "--tokens", ""], {}, 2, "kps serve: argument --tokens: must be the name of "),
-        (["serve"], {"KPS_TOKENS": ""}, 2, "kps serve: the environment has a bad tokens: must be"),
-        (["serve"], {"KPS_JWT_KEY": ""}, 2, "kps serve: the environment has a bad jwt_key: must "),
-        (["serve"], {"KPS_THREADS": "x"}, 2, "kps serve: the environment has a bad threads: it t"),
-        (["serve", "--jwt-audience", "x"], {}, 2, "kps: --jwt-audience needs --jwt-key"),
-        (["serve", "--jwt-algorithm", "ES256"], {}, 2, "kps: --jwt-algorithm needs --jwt-key"),
-        (["pub", "t"], {"KPS_THREADS": "x"}, 2, "kps pub: the following arguments are required: "),
-        (["serve"], {"KPS_OVERFLOW": "x"}, 2, "kps serve: the environment has a bad overflow: "),
-        (["pub", "t"], {}, 2, "kps pub: the following arguments are required: DATA"),
-        (["pub", "t", "1", "--timeout", "0"], {}, 2, "kps pub: argument --timeout: must be a nu"),
-        (["pub", "", "1", "--address", "127.0.0.1:1"], {}, 1, "kps pub: cannot connect to 127.0"),
-        (["sub", "t", "--address", "127.0.0.1:1"], {}, 1, "kps sub: cannot connect to 127.0.0.1"),
+        (
+            ["serve", "--address", "99999"],
+            {},
+            2,
+            "not a server address: 'localhost:99999'; ",
+        ),
+        (
+            ["sub", "t", "--address", "x:99999"],
+            {},
+            2,
+            "not a server address: 'x:99999'; the",
+        ),
+        (["sub", "t", "--address", "1"], {}, 1, "cannot connect to localhost:1: "),
+        (["sub", "t", "--address", ":1"], {}, 1, "cannot connect to localhost:1: "),
+        (["pub", "caf\udce9", "1"], {}, 2, "argument TOPIC: is not UTF-8"),
+        (["pub", "t", "caf\udce9"], {}, 2, "argument DATA: is not UTF-8"),
+        (["pub", "t", "1", "--id", "caf\udce9"], {}, 2, "argument --id: is not UTF-8"),
+        (["sub", "t", "caf\udce9"], {}, 2, "argument TOPIC: is not UTF-8"),
+        (["sub", "--pattern", "caf\udce9"], {}, 2, "argument --pattern: is not UTF-8"),
+        (
+            ["sub"],
+            {},
+            2,
+            "there is nothing to subscribe to: name a TOPIC or a --pattern (see",
+        ),
+        (["sub", "--pattern"], {}, 2, "argument --pattern: expected one argument"),
+        (["sub", "--pattern", ""], {}, 2, "a pattern is a text that is not empty, not ''"),
+        (
+            ["token", "\x1b"],
+            {"KPS_ADDRESS": "x"},
+            2,
+            "not a name for an identity: '\\x1b'",
+        ),
+        (
+            ["serve", "--origin", "app.example"],
+            {},
+            2,
+            "no page has the origin 'app.example'",
+        ),
+        (
+            ["serve", "--origin", "http://x:*"],
+            {},
+            2,
+            "no page has the origin 'http://x:*'",
+        ),
+        (
+            ["serve", "--relay-to", "*"],
+            {},
+            2,
+            "relay: the pattern that allows everything is",
+        ),
+        (
+            ["serve", "--id", "a---ws://x/"],
+            {},
+            2,
+            "an id of this form is that of another",
+        ),
+        (["serve", "--max-message", "10"], {}, 2, "max_message must be at least 512"),
+        (["serve", "--max-head", "10"], {}, 2, "max_head must be at least 512"),
+        (["serve", "--path", "p"], {}, 2, "a path starts with '/': 'p'"),
+        (["serve", "--tls-key", "k"], {}, 2, "--tls-key needs --tls-cert"),
+        (["serve", "--tls-cert", "/nowhere"], {}, 1, "cannot use the certificate /no"),
+        (["serve", "--config", "/nowhere"], {}, 2, "cannot read /nowhere: "),
+        (["serve"], {"KPS_MAX_MESSAGE": "0"}, 2, "the variable KPS_MAX_MESSAGE: "),
+        (["serve", "--tokens", ""], {}, 2, "argument --tokens: must be the name of "),
+        (["serve"], {"KPS_TOKENS": ""}, 2, "the variable KPS_TOKENS: must be"),
+        (["serve"], {"KPS_JWT_KEY": ""}, 2, "the variable KPS_JWT_KEY: must "),
+        (["serve"], {"KPS_THREADS": "x"}, 2, "the variable KPS_THREADS: takes tr"),
+        (["serve", "--jwt-audience", "x"], {}, 2, "--jwt-audience needs --jwt-key"),
+        (
+            ["serve", "--jwt-algorithm", "ES256"],
+            {},
+            2,
+            "--jwt-algorithm needs --jwt-key",
+        ),
+        (["pub", "t"], {"KPS_THREADS": "x"}, 2, "the following arguments are required: "),
+        (
+            ["serve"],
+            {"KPS_OVERFLOW": "x"},
+            2,
+            "the variable KPS_OVERFLOW: must be one of",
+        ),
+        (["pub", "t"], {}, 2, "the following arguments are required: DATA"),
+        (["pub", "t", "1", "--timeout", "0"], {}, 2, "argument --timeout: must be a nu"),
+        (["pub", "", "1", "--address", "127.0.0.1:1"], {}, 1, "cannot connect to 127.0"),
+        (["sub", "t", "--address", "127.0.0.1:1"], {}, 1, "cannot connect to 127.0.0.1"),
     ],
 )
 def test_mistakes_get_one_line_and_no_traceback(
     arguments: list[str], environment: dict[str, str], code: int, error: str
 ) -> None:
     result = run(*arguments, **environment)
-    assert result.stderr.startswith(error)
+    assert result.stderr.startswith(f"kps {arguments[0]}: {error}")
     assert result.stderr.count("\n") == 1
     assert (result.returncode, result.stdout) == (code, "")
 
@@ -284,12 +348,16 @@ def test_mistakes_get_one_line_and_no_traceback(
 @pytest.mark.parametrize(
     ("command", "address", "error"),
     [
-        (["sub", "t"], "127.0.0.1:1", "kps sub: cannot connect to 127.0.0.1:1: "),
-        (["bench"], "127.0.0.1:1", "kps bench: cannot connect to 127.0.0.1:1: "),
-        (["pub", "t", "1"], "x:99999", "kps: not a server address: 'x:99999'"),
-        (["serve"], "wss://bus.example/ws/bus", "kps: a server listens on host:port, not on 'ws"),
-        (["serve"], "203.0.113.1:1", "kps serve: cannot listen on 203.0.113.1:1: "),
-        (["serve"], "0", "kps: not a server address: '0'"),
+        (["sub", "t"], "127.0.0.1:1", "cannot connect to 127.0.0.1:1: "),
+        (["bench"], "127.0.0.1:1", "cannot connect to 127.0.0.1:1: "),
+        (["pub", "t", "1"], "x:99999", "not a server address: 'x:99999'"),
+        (
+            ["serve"],
+            "wss://bus.example/ws/bus",
+            "a server listens on host:port, not on 'ws",
+        ),
+        (["serve"], "203.0.113.1:1", "cannot listen on 203.0.113.1:1: "),
+        (["serve"], "0", "not a server address: '0'"),
     ],
 )
 def test_an_address_from_the_variable_is_named(
@@ -298,7 +366,7 @@ def test_an_address_from_the_variable_is_named(
     """It may be meant for another command: to connect, or to listen."""
     named = "(the address is from the variable KPS_ADDRESS)"
     result = run(*command, KPS_ADDRESS=address)
-    assert result.stderr.startswith(error)
+    assert result.stderr.startswith(f"kps {command[0]}: {error}")
     assert named in result.stderr
     given = run(*command, "--address", "127.0.0.1:1/x", KPS_ADDRESS=address)
     assert given.returncode
@@ -421,11 +489,17 @@ def test_variables_and_file(serve: Callable[..., Serve], tmp_path: Path) -> None
         "kps pub: the message has 2042 bytes, and the server takes 1000 at most\n",
     )
     for text, error in (
-        ("nonsense = 1", "the file has an unknown option: nonsense"),
-        ("path = 5.5\nid = [1]", "the file has a value of the wrong kind for id"),
-        ("max_message = true", "the file has a value of the wrong kind for max_message"),
-        ('tokens = ""', "the file has a bad tokens: must be the name of a file"),
-        ("jwt_key = []", "a verifier needs a key"),
+        ("\nnonsense = 1", f"{config}, line 2: there is no option nonsense"),
+        ("max_mesage = 1", f"{config}, line 1: there is no option max_mesage; did you mean max_me"),
+        ("path = '/p'\nid = [1]", f"{config}, line 2: id: takes one value, and not [1]"),
+        ("path = 5.5", f"{config}, line 1: path: must be a text, not 5.5"),
+        ("max_message = true", f"{config}, line 1: max_message: takes one value, and not True"),
+        (
+            "origin = [\n'a',\n'b',\n]\nthreads = 2",
+            f"{config}, line 5: threads: takes true or false",
+        ),
+        ('tokens = ""', f"{config}, line 1: tokens: must be the name of a file"),
+        ("jwt_key = []", f"{config}, line 1: jwt_key: takes a list that names a file"),
         ("not toml", f"cannot read {config}: "),
     ):
         config.write_text(text)
@@ -502,7 +576,13 @@ def test_tokens(serve: Callable[..., Serve], token_file: Path) -> None:
     for command in (["sub", "log"], ["pub", "log", "1"], ["bench"]):
         wrong = run(*command, *to_server, "--token", "wrong")
         assert (wrong.returncode, wrong.stdout) == (1, "")
-        assert re.fullmatch(r"kps \w+: cannot connect to .* HTTP status 401\n", wrong.stderr)
+        refused = (
+            r"kps \w+: cannot connect to .* HTTP status 401 \(the token, from argument --token"
+        )
+        assert re.fullmatch(rf"{refused}, is not valid there\)\n", wrong.stderr)
+    missing = run("pub", "log", "1", *to_server, KPS_TOKEN="")
+    needed = "the server refused this client: a token is needed (set KPS_TOKEN, or give --token)"
+    assert (missing.returncode, missing.stderr) == (1, f"kps pub: {needed}\n")
     bad = run("pub", "log", "1", *to_server, KPS_TOKEN="two words")
     assert (bad.returncode, bad.stderr.count("\n"), "words" in bad.stderr) == (2, 1, False)
 

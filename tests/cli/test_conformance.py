@@ -119,17 +119,25 @@ def test_a_client_that_fails_and_lacks_something(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "error"),
     [
-        (["localhost:1", "--client", "x"], 2, "kps: give either the address of a server or --cl"),
+        (
+            ["localhost:1", "--client", "x"],
+            2,
+            "kps conformance: give either the address of a se",
+        ),
         (["--client", ""], 2, "kps conformance: argument --client: must be a name that is not "),
-        (["--client", "'x"], 2, "kps: --client is not a command: No closing quotation"),
-        (["--client", " "], 2, "kps: --client is not a command"),
-        (["--client", "x", "--only", "99.9"], 2, "kps: there is no vector for 99.9"),
+        (["--client", "'x"], 2, "kps conformance: --client is not a command: No closing quotation"),
+        (["--client", " "], 2, "kps conformance: --client is not a command"),
+        (["--client", "x", "--only", "99.9"], 2, "kps conformance: there is no vector for 99.9"),
         (["--client", "x", "--jobs", "0"], 2, "kps conformance: argument --jobs: must be a whole"),
-        (["x:99999"], 2, "kps: not a server address: 'x:99999'"),
+        (["x:99999"], 2, "kps conformance: not a server address: 'x:99999'"),
         (["127.0.0.1:1"], 3, "kps conformance: cannot connect to ws://127.0.0.1:1/ws/bus: "),
         (["--client", "/no/such"], 3, "kps conformance: the testee cannot be started: "),
-        (["127.0.0.1:1", "--vectors", "/no/such"], 2, "kps: cannot read /no/such: "),
-        (["127.0.0.1:1", "--vectors", __file__], 2, "kps: there are no vectors of this kind in "),
+        (["127.0.0.1:1", "--vectors", "/no/such"], 2, "kps conformance: cannot read /no/such: "),
+        (
+            ["127.0.0.1:1", "--vectors", __file__],
+            2,
+            "kps conformance: there are no vectors of this ",
+        ),
     ],
 )
 def test_mistakes(arguments: list[str], code: int, error: str) -> None:

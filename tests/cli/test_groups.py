@@ -81,8 +81,8 @@ class TestSub:
         ("arguments", "error"),
         [
             (["--group", ""], "kps sub: argument --group: must be a name that is not empty"),
-            (["--concurrency", "2"], "kps: concurrency is for a member of a group"),
-            (["--group", "g", "--last", "1"], "kps: a group has neither a past nor presence"),
+            (["--concurrency", "2"], "kps sub: concurrency is for a member of a group"),
+            (["--group", "g", "--last", "1"], "kps sub: a group has neither a past nor presence"),
             (["--group", "g", "--concurrency", "0"],
              "kps sub: argument --concurrency: must be a whole number from 1 "),
         ],
@@ -164,7 +164,7 @@ class TestPub:
     def test_mistakes(self, option: str) -> None:
         result = run("pub", "t", "1", option, "1")
         assert (result.returncode, result.stdout) == (2, "")
-        assert result.stderr == f"kps: {option} needs --ack (see kps --help)\n"
+        assert result.stderr == f"kps pub: {option} needs --ack (see kps pub --help)\n"
 
     def test_a_server_without_groups(self) -> None:
         with kps.sync.Server("127.0.0.1:0", level=1) as server:

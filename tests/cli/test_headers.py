@@ -78,7 +78,7 @@ def test_what_is_no_text(server: kps.sync.Server) -> None:
         capture_output=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
     assert (result.returncode, result.stdout) == (2, b"")
-    assert result.stderr == b"kps: HEADER is not UTF-8 (see kps --help)\n"
+    assert result.stderr == b"kps pub: argument --header: is not UTF-8 (see kps pub --help)\n"
 
 
 def test_a_server_that_has_none() -> None:

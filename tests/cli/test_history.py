@@ -1,7 +1,6 @@
 """The options and commands for history, as a user runs them: as processes."""
 
 import json
-import re
 import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
@@ -11,7 +10,7 @@ from typing import Any
 import pytest
 
 import kps.sync
-from kps.cli.arguments import rule
+from kps.cli.serve_options import rule
 from tests.cli.test_cli import KPS, PATIENCE, Serve, run, serve
 
 __all__ = ["serve"]
@@ -160,10 +159,10 @@ class TestServe:
             (["--history", "*=1"], 2, "kps serve: argument --history: topics is a pattern like "),
             (["--history", "x=0"], 2, "kps serve: argument --history: size is a number from 1 "),
             (["--history", "x=1,0"], 2, "kps serve: argument --history: ttl is a number of "),
-            (["--history-file", "f"], 2, "kps: --history-file needs --history"),
+            (["--history-file", "f"], 2, "kps serve: --history-file needs --history"),
             (["--history", "x=1", "--history-file", ""], 2, "kps serve: argument --history-file:"),
-            (["--history", "x=1", "--history-sync", "off"], 2, "kps: --history-sync needs --h"),
-            (["--history-sync", "x"], 2, "kps serve: argument --history-sync: invalid choice: 'x'"),
+            (["--history", "x=1", "--history-sync", "off"], 2, "kps serve: --history-sync needs"),
+            (["--history-sync", "x"], 2, "kps serve: argument --history-sync: must be one of off"),
             (["--history", "x=1", "--history-file", "/nowhere/f"], 1,
              "kps serve: cannot use the history in /nowhere/f: no such file or directory\n"),
         ],
@@ -187,17 +186,22 @@ class TestServe:
         config = tmp_path / "kps.toml"
         config.write_text(text)
         result = run("serve", "--config", str(config))
-        assert result.stderr.startswith(f"kps serve: the file has a bad history: {error}")
+        assert result.stderr.startswith(f"kps serve: {config}, line 1: history: {error}")
         assert (result.returncode, result.stderr.count("\n")) == (2, 1)
 
     @pytest.mark.parametrize(
-        "text", ["history = 'x=1'", "[history]\ntopics = 'x'", "[[origin]]\ntopics = 'x'"]
+        ("text", "error"),
+        [
+            ("history = 'x=1'", "history: takes a list"),
+            ("[history]\ntopics = 'x'", "history: takes a list"),
+            ("[[origin]]\ntopics = 'x'", "origin: takes one value, and not {'topics': 'x'}"),
+        ],
     )
-    def test_a_file_with_another_kind_of_value(self, text: str, tmp_path: Path) -> None:
+    def test_a_file_with_another_kind_of_value(self, text: str, error: str, tmp_path: Path) -> None:
         config = tmp_path / "kps.toml"
         config.write_text(text)
         result = run("serve", "--config", str(config))
-        assert re.match("kps serve: the file has a value of the wrong kind for ", result.stderr)
+        assert result.stderr.startswith(f"kps serve: {config}, line 1: {error}")
 
     def test_a_file_of_a_newer_format(self, tmp_path: Path) -> None:
         file = tmp_path / "h.db"

@@ -72,10 +72,13 @@ class TestReq:
     @pytest.mark.parametrize(
         ("arguments", "error"),
         [
-            (["t"], "kps: the following arguments are required: DATA"),
-            (["t", "1", "--to", "bob"], "kps: a client has no topics: with --to there is only "),
+            (["t"], "kps req: the following arguments are required: DATA"),
+            (
+                ["t", "1", "--to", "bob"],
+                "kps req: a client has no topics: with --to there is",
+            ),
             (["t", "1", "--to", ""], "kps req: argument --to: must be a name that is not empty"),
-            (["", "1"], "kps: a topic is a text that is not empty"),
+            (["", "1"], "kps req: a topic is a text that is not empty"),
         ],
     )
     def test_mistakes(self, server: kps.sync.Server, arguments: list[str], error: str) -> None:
@@ -260,10 +263,10 @@ class TestReply:
     @pytest.mark.parametrize(
         ("arguments", "code", "error"),
         [
-            (["t"], 2, "kps: name a COMMAND behind -- "),
-            (["t", "--"], 2, "kps: name a COMMAND behind -- "),
-            (["t", "--", "nonsuch"], 2, "kps: there is no command 'nonsuch' "),
-            (["t", "cat"], 2, "kps: unrecognized arguments: cat "),
+            (["t"], 2, "kps reply: name a COMMAND behind --, or give either"),
+            (["t", "--"], 2, "kps reply: name a COMMAND behind --, or give either"),
+            (["t", "--", "nonsuch"], 2, "kps reply: there is no command 'nonsuch' "),
+            (["t", "cat"], 2, "kps reply: there are too many arguments: 'cat' "),
             (["--", "cat"], 2, "kps reply: the following arguments are required: TOPIC "),
             (["t", "--group", "", "--", "cat"], 2, "kps reply: argument --group: must be a name "),
             (["t", "--group", "g", "--", "cat"], 1,
@@ -280,5 +283,5 @@ class TestReply:
 @pytest.mark.parametrize("command", ["sub", "pub", "req", "reply"])
 def test_help_has_an_example(command: str) -> None:
     text = run(command, "--help").stdout
-    assert f"Example: kps {command} " in " ".join(text.split())
+    assert f"Examples: kps {command} " in " ".join(text.split())
     assert json.dumps(text).isascii()

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kps.cli.arguments import address
 from kps.cli.complaints import OutputEnded, visible
+from kps.cli.readers import address
 from kps.cli.streams import Input, Lines, Output
 from kps.errors import KPSError
 

@@ -3,10 +3,12 @@
 import json
 import os
 import pty
+import select
 import signal
 import socket
 import subprocess
 import sys
+import termios
 from collections.abc import Callable
 
 import pytest
@@ -86,10 +88,13 @@ def test_a_full_disk(serve: Callable[..., Serve]) -> None:
 
 
 class Terminal:
-    """A command whose standard streams are a terminal."""
+    """A command whose standard streams are a terminal, of that many rows and columns."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, size: tuple[int, int] = (24, 80)) -> None:
         self._master, slave = pty.openpty()
+        termios.tcsetwinsize(slave, size)
+        self.before = termios.tcgetattr(self._master)
+        """Its settings, before the command."""
         self.process = subprocess.Popen(
             [*KPS, *arguments], preexec_fn=lambda: os.login_tty(slave), close_fds=False
         )
@@ -99,12 +104,22 @@ class Terminal:
     def type(self, text: bytes) -> None:
         os.write(self._master, text)
 
-    def until(self, text: bytes) -> None:
-        while text not in self.shown:
+    def until(self, text: bytes, start: int = 0) -> None:
+        """Wait until a text is shown, behind what was shown at the start."""
+        while text not in self.shown[start:]:
+            assert select.select([self._master], [], [], PATIENCE)[0], self.shown[-1000:]
             self.shown += os.read(self._master, 65536)
 
+    def settings(self) -> list[object]:
+        """Return the settings of the terminal."""
+        return list(termios.tcgetattr(self._master))
+
+    def resize(self, size: tuple[int, int]) -> None:
+        """Change its rows and columns, of which it tells the command."""
+        termios.tcsetwinsize(self._master, size)
+
     def end(self) -> int:
-        """Wait for the end; return the exit code."""
+        """Wait for the end; return the exit code. ``left`` are the settings that it has left."""
         try:
             code = self.process.wait(PATIENCE)
         finally:
@@ -112,8 +127,9 @@ class Terminal:
         try:
             while data := os.read(self._master, 65536):
                 self.shown += data
-        except OSError:  # the terminal is closed
+        except OSError:  # nobody has the terminal open any more
             pass
+        self.left = self.settings()
         os.close(self._master)
         return code
 
@@ -151,7 +167,7 @@ def test_a_terminal_is_not_told_what_to_do(serve: Callable[..., Serve]) -> None:
 
 def test_ctrl_c_while_the_command_is_imported() -> None:
     code = "import os, signal, sys, kps.cli.main as m\nassert 'asyncio' not in sys.modules\n"
-    code += "m.start(lambda: os.kill(os.getpid(), signal.SIGINT) or (lambda arguments: 5), [])"
+    code += "m.start(lambda words: os.kill(os.getpid(), signal.SIGINT) or (lambda: 5), [])"
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE, check=False
     )

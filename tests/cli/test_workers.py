@@ -342,7 +342,7 @@ def test_what_does_not_go_with_workers(name: str, more: list[str]) -> None:
     command = [sys.executable, "-m", "kps", "serve", "--workers", "2", name, *more]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 2
-    assert re.fullmatch(rf"kps: {name} does not go with several --workers.*\n", done.stderr)
+    assert re.fullmatch(rf"kps serve: {name} does not go with several --workers.*\n", done.stderr)
 
 
 @pytest.mark.parametrize("value", ["x", "", "[1]", '[99, "a", "h", 1]'])

@@ -473,11 +473,11 @@ def test_the_commands_trust_and_show_certificates(files: Files) -> None:
         ):
             code, errors = run("sub", "t", *arguments)
             assert (code, errors.count("\n")) == (2, 1)
-            assert errors.startswith(f"kps: {error}")
+            assert errors.startswith(f"kps sub: {error}")
         plain = f"ws://{serve.address}"
         code, errors = run("pub", "t", "1", "--tls-ca", ca, address=plain)
         assert (code, errors.count("\n")) == (2, 1)
-        assert errors.startswith(f"kps: there is no TLS with {plain}")
+        assert errors.startswith(f"kps pub: there is no TLS with {plain}")
     finally:
         assert serve.close() == 0
 

@@ -1,0 +1,54 @@
+"""TOML files of options, and where in them something is."""
+
+import tomllib
+from typing import Any
+
+from kps.cli.line import Mistake
+from kps.io_common.system_errors import describe
+
+_BOM = "\ufeff"
+
+
+class TomlFile:
+    """What a TOML file has. Raises :class:`Mistake`, which names the line of a fault."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        try:
+            with open(path, "rb") as opened:
+                content = opened.read()
+        except (OSError, ValueError) as error:
+            raise Mistake(f"cannot read {path}: {describe(error)}") from None
+        try:
+            text = content.decode()
+        except UnicodeDecodeError as error:
+            line = content.count(b"\n", 0, error.start) + 1
+            raise Mistake(f"cannot read {path}: it is not UTF-8 (at line {line})") from None
+        self._lines = text.removeprefix(_BOM).splitlines(keepends=True)
+        try:
+            self.values = tomllib.loads("".join(self._lines))
+        except tomllib.TOMLDecodeError as error:
+            reason = str(error)
+            raise Mistake(f"cannot read {path}: {reason[:1].lower()}{reason[1:]}") from None
+
+    def place(self, *keys: str | int) -> str:
+        """Return the file and the line of a value that it has, given by its keys."""
+        first = 1  # the line with which a statement begins
+        for count in range(1, len(self._lines) + 1):
+            try:
+                values = tomllib.loads("".join(self._lines[:count]))
+            except tomllib.TOMLDecodeError:
+                continue  # the statement has more lines
+            if _has(values, keys):
+                return f"{self.path}, line {first}"
+            first = count + 1
+        return self.path
+
+
+def _has(values: Any, keys: tuple[str | int, ...]) -> bool:
+    try:
+        for key in keys:
+            values = values[key]
+    except (KeyError, IndexError, TypeError):
+        return False
+    return True

@@ -1,0 +1,103 @@
+"""The command ``kps bench``, alone and in several processes."""
+
+import json
+import re
+import signal
+import subprocess
+
+import pytest
+
+import kps.sync
+from tests.cli.test_cli import KPS, PATIENCE, run
+from tests.cli.test_groups import server
+from tests.cli.test_terminal import Terminal
+from tests.io.harness import eventually
+
+__all__ = ["server"]
+
+
+class TestBench:
+    def test_json(self, server: kps.sync.Server) -> None:
+        result = run("bench", "--seconds", "0.05", "--json", "--address", server.address)
+        assert (result.returncode, result.stderr) == (0, "")
+        told = json.loads(result.stdout)
+        assert (told["role"], told["seconds"], told["size"]) == ("all", 0.05, 64)
+        measured = told["measurements"]
+        assert list(measured) == ["throughput", "message", "acks", "acks_at_once"]
+        assert all(measured[name]["per_second"] > 0 for name in measured if name != "message")
+        figures = measured["message"]["seconds"]
+        assert 0 < figures["min"] <= figures["p50"] <= figures["p99"] <= figures["max"]
+
+    def test_a_rate(self, server: kps.sync.Server) -> None:
+        """Each message is sent, however late, and the time counts from when it was due."""
+        count: list[kps.Message] = []
+        server.subscribe("t", count.append, inline=True)
+        result = run("bench", "--rate", "200", "--seconds", "0.5", "--topic", "t", "--json",
+                     "--address", server.address)  # fmt: skip
+        told = json.loads(result.stdout)["measurements"]["on_time"]
+        assert len(count) - 1 == 100  # and one by which it finds out whether it may publish
+        assert 0 < told["per_second"] <= 200
+        assert told["seconds"]["min"] > 0
+
+    @pytest.mark.parametrize("rate", [[], ["--rate", "300"]], ids=["", "rate"])
+    @pytest.mark.parametrize(
+        ("first", "second", "name"), [("sub", "pub", "received"), ("answer", "ask", "answers")]
+    )
+    def test_roles(
+        self, server: kps.sync.Server, first: str, second: str, name: str, rate: list[str]
+    ) -> None:
+        """One process waits for the other; their counts agree."""
+        where = ("--address", server.address, "--topic", "t", "--json")
+        waiting = subprocess.Popen(
+            [*KPS, "bench", "--role", first, "--clients", "2", "--seconds", "60", *where],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+        def subscribers() -> int:
+            return sum(one.topics for one in server.clients())
+
+        eventually(lambda: subscribers() == 2, "the subscriptions")
+        result = run("bench", "--role", second, "--clients", "3", "--seconds", "0.3", *rate, *where)
+        assert (result.returncode, result.stderr) == (0, "")
+        if first == "sub":  # they handle in order, so by then they have counted all others
+            assert server.publish_with_ack("t", None).wait(PATIENCE).ok
+        waiting.send_signal(signal.SIGINT)
+        output, errors = waiting.communicate(timeout=PATIENCE)
+        assert (waiting.returncode, errors) == (0, "")
+        mine = json.loads(result.stdout)["measurements"]
+        theirs = json.loads(output)["measurements"][name]
+        if first == "sub":
+            sent = mine["published"]["messages"]
+            assert (theirs["messages"], theirs["lost"]) == (2 * sent, 0)
+            assert ("p99" in mine["published"]["late_seconds"]) is bool(rate)
+        else:
+            assert theirs["requests"] == mine["answered"]["requests"]
+            assert mine["answered"]["failed"] == 0
+            assert 0 < mine["answered"]["seconds"]["p50"] <= mine["answered"]["seconds"]["max"]
+        if rate:
+            (count,) = (mine[one].get("messages", mine[one].get("requests")) for one in mine)
+            assert count == 90
+
+    def test_nobody_answers(self, server: kps.sync.Server) -> None:
+        result = run("bench", "--role", "ask", "--seconds", "0.1", "--address", server.address)
+        assert result.returncode == 1
+        assert result.stderr == "kps bench: nobody takes requests to 'kps-bench'\n"
+
+    def test_a_bar_on_a_terminal(self, server: kps.sync.Server) -> None:
+        terminal = Terminal("bench", "--seconds", "0.3", "--address", server.address)
+        assert terminal.end() == 0
+        assert re.search(rb"\r\[#*\.*\] +\d+% \x1b\[K", terminal.shown)
+        assert terminal.shown.endswith(b"100 under way\r\n\r\x1b[K")
+
+    @pytest.mark.parametrize(
+        ("arguments", "error"),
+        [
+            (["--clients", "2"], "--clients is for one role: see --role"),
+            (["--role", "sub", "--rate", "5"], "--rate is for those who send: --role sub does not"),
+            (["--role", "judge"], "argument --role: must be one of all, pub, sub, ask, answer"),
+        ],
+    )
+    def test_mistakes(self, arguments: list[str], error: str) -> None:
+        result = run("bench", *arguments, KPS_ADDRESS="127.0.0.1:1")
+        assert result.stderr.startswith(f"kps bench: {error}")
+        assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", 1)
