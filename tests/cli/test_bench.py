@@ -60,7 +60,8 @@ class TestBench:
         result = run("bench", "--role", second, "--clients", "3", "--seconds", "0.3", *rate, *where)
         assert (result.returncode, result.stderr) == (0, "")
         if first == "sub":  # they handle in order, so by then they have counted all others
-            assert server.publish_with_ack("t", None).wait(PATIENCE).ok
+            done = server.publish_with_ack("t", None, timeout=PATIENCE).wait()
+            assert [one.success for one in done.values()] == [True, True]
         waiting.send_signal(signal.SIGINT)
         output, errors = waiting.communicate(timeout=PATIENCE)
         assert (waiting.returncode, errors) == (0, "")
