@@ -16,7 +16,9 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from kps.errors import InvalidArgument, InvalidState, RequestFailed
-from kps.protocol.bus.message import AckHandle, Message, check_headers
+from kps.protocol.bus.ack_handle import AckHandle
+from kps.protocol.bus.given import check_headers
+from kps.protocol.bus.message import Message
 from kps.protocol.dialect.outcome import GroupResponse, in_words
 from kps.protocol.limits import check_switch, shown
 from kps.version import __version__

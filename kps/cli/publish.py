@@ -17,7 +17,7 @@ from kps.cli.streams import Input, Output
 from kps.errors import InvalidArgument, ServerError
 from kps.io_asyncio.client import Client
 from kps.io_asyncio.loop import call
-from kps.protocol.bus.message import check_topic
+from kps.protocol.bus.given import check_topic
 from kps.protocol.dialect.outcome import AckResponse, GroupResponse
 from kps.protocol.limits import ClientLimits
 

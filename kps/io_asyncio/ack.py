@@ -7,7 +7,7 @@ from typing import Generic, Protocol
 from kps.compat.unified import UnifiedAck
 from kps.io_asyncio.driver import Driver
 from kps.io_asyncio.locked import locked
-from kps.protocol.bus.message import AckHandle
+from kps.protocol.bus.ack_handle import AckHandle
 from kps.protocol.dialect.outcome import AckResponse, R
 
 

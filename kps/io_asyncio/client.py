@@ -18,8 +18,9 @@ from kps.io_common.client_hooks import OnClose
 from kps.io_common.client_logs import log_client_event
 from kps.io_common.client_options import HOOKS, ClientOptions, ClientSettings
 from kps.io_common.questions import StatusQuestion
+from kps.protocol.bus.ack_handle import AckChanged, AckHandle
 from kps.protocol.bus.mailbox import Mailbox
-from kps.protocol.bus.message import AckChanged, AckHandle, Message
+from kps.protocol.bus.message import Message
 from kps.protocol.bus.subscriptions import Subscriptions, Wanted
 from kps.protocol.client.events import (
     AckStatusReceived,

@@ -14,9 +14,10 @@ from kps.io_asyncio.runtime import Runtime
 from kps.io_asyncio.subscription import Messages, Subscription
 from kps.io_common.events import EventQueue
 from kps.io_common.inline import check_inline
+from kps.protocol.bus.ack_handle import AckHandle
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.members import PresenceCallback, check_wish
-from kps.protocol.bus.message import AckHandle, Message, T
+from kps.protocol.bus.message import Message, T
 from kps.protocol.bus.past import check_start
 from kps.protocol.bus.subscriptions import Subscriptions, Wanted, check_group
 from kps.protocol.dialect.outcome import has_asked_nobody

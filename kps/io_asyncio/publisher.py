@@ -13,8 +13,9 @@ from kps.io_asyncio.news import News
 from kps.io_asyncio.participant import Participant
 from kps.io_common.checks import check_count
 from kps.io_common.client_options import HIGH_WATER, ClientSettings
+from kps.protocol.bus.given import check_demands, check_headers, check_message_id
 from kps.protocol.bus.members import Presence
-from kps.protocol.bus.message import Message, check_demands, check_headers, check_message_id
+from kps.protocol.bus.message import Message
 from kps.protocol.bus.past import Past, check_start
 from kps.protocol.client.pending import Barrier
 from kps.protocol.client.session import ClientSession

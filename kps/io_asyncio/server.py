@@ -29,9 +29,7 @@ from kps.io_common.verdicts import (
     token_verdict,
     upgrade_verdict,
 )
-from kps.protocol.bus.message import (
-    AckChanged,
-)
+from kps.protocol.bus.ack_handle import AckChanged
 from kps.protocol.dialect.address import (
     DEFAULT_ADDRESS,
     host_and_port,

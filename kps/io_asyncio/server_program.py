@@ -11,16 +11,11 @@ from kps.io_asyncio.participant import Participant
 from kps.io_asyncio.relay import Relays
 from kps.io_asyncio.server_driver import ServerDriver
 from kps.io_common.server_options import ServerSettings
+from kps.protocol.bus.ack_handle import AckHandle
+from kps.protocol.bus.given import LONGEST_ADDRESS, check_demands, check_headers, check_text
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.members import Presence
-from kps.protocol.bus.message import (
-    LONGEST_ADDRESS,
-    AckHandle,
-    Message,
-    check_demands,
-    check_headers,
-    check_text,
-)
+from kps.protocol.bus.message import Message
 from kps.protocol.bus.past import Past
 from kps.protocol.bus.subscriptions import Subscriptions, Wanted
 from kps.protocol.dialect.address import RelayTarget, origin_of

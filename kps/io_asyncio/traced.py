@@ -17,8 +17,8 @@ from kps.io_asyncio.participant import Participant
 from kps.io_asyncio.traced_callback import traced
 from kps.io_common.hooks import Callback
 from kps.otel import REQUEST, SEND, Carried, Sending, Spans
+from kps.protocol.bus.ack_handle import AckHandle
 from kps.protocol.bus.mailbox import Mailbox
-from kps.protocol.bus.message import AckHandle
 from kps.protocol.dialect.codes import HEADERS
 from kps.protocol.patterns import group_of
 

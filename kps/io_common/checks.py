@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterable, Mapping
 
 from kps.errors import InvalidArgument, InvalidState
-from kps.protocol.bus.message import check_id
+from kps.protocol.bus.given import check_id
 from kps.protocol.dialect.level2 import LEVEL
 from kps.protocol.limits import ProgramLimits, shown
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final, NamedTuple
 
 from kps.errors import ServerStartFailed
-from kps.protocol.bus.history import BREAK
+from kps.protocol.bus.logs import BREAK
 from kps.protocol.bus.store import Entry, KeptPast, KeptTopic, new_entry
 
 FORMAT: Final = 3

@@ -22,7 +22,7 @@ from kps.errors import ServerStartFailed
 from kps.io_common.history_database import Append, Begin, Command, Database, Forget, Put, Trim
 from kps.io_common.logger import Write
 from kps.io_common.system_errors import describe
-from kps.protocol.bus.history import LogBook
+from kps.protocol.bus.logs import LogBook
 from kps.protocol.bus.store import Entry, KeptPast
 
 WRITTEN_WITHIN: Final = 0.1

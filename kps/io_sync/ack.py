@@ -8,7 +8,7 @@ from typing import Generic, Protocol
 
 from kps.compat.blocking import UnifiedAck
 from kps.io_sync.driver import Driver
-from kps.protocol.bus.message import AckHandle
+from kps.protocol.bus.ack_handle import AckHandle
 from kps.protocol.dialect.outcome import AckResponse, R
 
 

@@ -20,8 +20,9 @@ from kps.io_sync.dispatch import check_callback
 from kps.io_sync.log import write
 from kps.io_sync.publisher import Publisher
 from kps.io_sync.signals import on_signals
+from kps.protocol.bus.ack_handle import AckChanged, AckHandle
 from kps.protocol.bus.mailbox import Mailbox
-from kps.protocol.bus.message import AckChanged, AckHandle, Message
+from kps.protocol.bus.message import Message
 from kps.protocol.bus.subscriptions import Subscriptions, Wanted
 from kps.protocol.client.events import (
     AckStatusReceived,

@@ -14,8 +14,9 @@ from kps.io_sync.ack import Ack
 from kps.io_sync.client_driver import ClientDriver
 from kps.io_sync.news import News
 from kps.io_sync.participant import Participant
+from kps.protocol.bus.given import check_demands, check_headers, check_message_id
 from kps.protocol.bus.members import Presence
-from kps.protocol.bus.message import Message, check_demands, check_headers, check_message_id
+from kps.protocol.bus.message import Message
 from kps.protocol.bus.past import Past, check_start
 from kps.protocol.client.pending import Barrier
 from kps.protocol.client.session import ClientSession

@@ -30,9 +30,7 @@ from kps.io_sync.runtime import stopped
 from kps.io_sync.server_driver import ServerDriver
 from kps.io_sync.server_program import ServerProgram
 from kps.io_sync.signals import on_signals
-from kps.protocol.bus.message import (
-    AckChanged,
-)
+from kps.protocol.bus.ack_handle import AckChanged
 from kps.protocol.dialect.address import (
     DEFAULT_ADDRESS,
     host_and_port,

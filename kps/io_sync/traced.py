@@ -18,8 +18,8 @@ from kps.io_sync.ack import Ack
 from kps.io_sync.participant import Participant
 from kps.io_sync.traced_callback import traced
 from kps.otel import REQUEST, SEND, Carried, Sending, Spans
+from kps.protocol.bus.ack_handle import AckHandle
 from kps.protocol.bus.mailbox import Mailbox
-from kps.protocol.bus.message import AckHandle
 from kps.protocol.dialect.codes import HEADERS
 from kps.protocol.patterns import group_of
 

@@ -1,6 +1,6 @@
 """What a node of a cluster in memory keeps beyond its end, as a file would."""
 
-from kps.protocol.bus.history import LogBook, break_behind
+from kps.protocol.bus.logs import LogBook, break_behind
 from kps.protocol.bus.store import Entry, KeptPast, KeptTopic
 
 

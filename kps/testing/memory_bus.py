@@ -26,8 +26,10 @@ from kps.io_common.verdicts import (
 from kps.io_sync.client import Client as BlockingClient
 from kps.io_sync.runtime import Runtime as BlockingRuntime
 from kps.protocol.access.identity import OPEN, Permissions
+from kps.protocol.bus.ack_handle import AckHandle
+from kps.protocol.bus.given import check_demands, check_headers
 from kps.protocol.bus.history import History
-from kps.protocol.bus.message import AckHandle, Message, check_demands, check_headers
+from kps.protocol.bus.message import Message
 from kps.protocol.bus.subscriptions import Wanted, check_group
 from kps.protocol.dialect.address import DEFAULT_PATH, Address
 from kps.protocol.dialect.level2 import LEVEL

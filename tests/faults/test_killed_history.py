@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import kps
-from kps.protocol.bus.history import BREAK
+from kps.protocol.bus.logs import BREAK
 from tests.faults.processes import Serve
 from tests.faults.proxy import Proxy
 from tests.faults.test_killed_servers import in_thread

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from kps.errors import KPSError
+from kps.protocol.bus.ack_handle import AckChanged, AckHandle
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.members import Presence, check_wish
-from kps.protocol.bus.message import AckChanged, AckHandle, Message
+from kps.protocol.bus.message import Message
 from kps.protocol.client.events import (
     BarrierPassed,
     ClientEvent,

@@ -25,9 +25,10 @@ import orjson
 from kps.errors import KPSError, Refused
 from kps.protocol.access.admission import read_networks
 from kps.protocol.access.identity import ALL, Identity, Permissions
+from kps.protocol.bus.ack_handle import AckHandle
 from kps.protocol.bus.history import History
 from kps.protocol.bus.mailbox import Mailbox
-from kps.protocol.bus.message import AckHandle, Message
+from kps.protocol.bus.message import Message
 from kps.protocol.bus.subscriber import Subscriber
 from kps.protocol.dialect.requests import NO_DEMANDS, Demands
 from kps.protocol.limits import Overflow

@@ -9,7 +9,7 @@ from typing import Any
 from kps.protocol.bus.ack_request import AckRequest
 from kps.protocol.bus.acks import AckBook
 from kps.protocol.bus.groups import Group, Member
-from kps.protocol.bus.history import LogBook
+from kps.protocol.bus.logs import LogBook
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.message_ids import _cost_of
 from kps.protocol.bus.subscriber import Stage, Subscriber

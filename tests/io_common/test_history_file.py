@@ -20,7 +20,8 @@ from kps.errors import ServerStartFailed
 from kps.io_common import history_file
 from kps.io_common.history_database import Append, Command, Database
 from kps.io_common.history_file import HistoryFile
-from kps.protocol.bus.history import BREAK, History, LogBook
+from kps.protocol.bus.history import History
+from kps.protocol.bus.logs import BREAK, LogBook
 from kps.protocol.bus.publication import Publication
 from kps.protocol.timers import Deadlines
 from tests.io.harness import PATIENCE, eventually

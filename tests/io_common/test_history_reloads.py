@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from kps.io_common import history_database, history_file
-from kps.protocol.bus.history import BREAK, History, LogBook
+from kps.protocol.bus.history import History
+from kps.protocol.bus.logs import BREAK, LogBook
 from kps.protocol.bus.publication import Publication
 from kps.protocol.bus.store import KeptPast, KeptTopic
 from kps.protocol.timers import Deadlines

@@ -15,8 +15,8 @@ from wsproto.connection import Connection, ConnectionType
 from wsproto.events import CloseConnection, Event, Ping, Pong, TextMessage
 from wsproto.utilities import generate_accept_token
 
+from kps.protocol.bus.ack_handle import AckHandle
 from kps.protocol.bus.mailbox import Mailbox
-from kps.protocol.bus.message import AckHandle
 from kps.protocol.client.config import ClientConfig
 from kps.protocol.client.events import ClientEvent, ConnectNeeded
 from kps.protocol.client.link import ClientLink

@@ -6,8 +6,8 @@ other end from what the first one waits for.
 
 import pytest
 
+from kps.protocol.bus.ack_handle import AckHandle
 from kps.protocol.bus.mailbox import Mailbox
-from kps.protocol.bus.message import AckHandle
 from kps.protocol.client.events import Ended, ErrorReceived
 from kps.protocol.client.reconnect import Backoff
 from kps.protocol.limits import ClientLimits

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from kps.errors import ConnectionLost, RequestTimeout, ServerError
+from kps.protocol.bus.ack_handle import AckChanged, AckHandle
 from kps.protocol.bus.ack_request import AckOwner, AckRequest, Keeper, Work
-from kps.protocol.bus.message import AckChanged, AckHandle, Message
+from kps.protocol.bus.message import Message
 from kps.protocol.bus.publication import Publication
 from kps.protocol.bus.subscriber import Subscriber
 from kps.protocol.client.config import ClientConfig

@@ -7,7 +7,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from kps.protocol.bus.history import History, break_behind
+from kps.protocol.bus.history import History
+from kps.protocol.bus.logs import break_behind
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.store import Entry, KeptPast, KeptTopic, new_entry
 from kps.protocol.client.config import ClientConfig

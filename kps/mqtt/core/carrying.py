@@ -11,7 +11,7 @@ from kps.mqtt.core.payloads import from_mqtt, to_mqtt
 from kps.mqtt.core.reasons import BAD_TOPIC, TOO_LARGE
 from kps.mqtt.core.refusal import Refusal
 from kps.mqtt.core.rules import InRule, OutRule
-from kps.protocol.bus.message import has_controls
+from kps.protocol.bus.given import has_controls
 from kps.protocol.patterns import HIDDEN
 
 # Controls and noncharacters, in a topic or a user property: MQTT lets a broker end the connection

@@ -11,7 +11,7 @@ from kps.mqtt.core.fields import LONGEST_TEXT
 from kps.mqtt.core.packets import V3, V5
 from kps.mqtt.core.rules import InRule, OutRule, check_together, loop_among, read_rule
 from kps.mqtt.core.session import SessionConfig
-from kps.protocol.bus.message import has_controls
+from kps.protocol.bus.given import has_controls
 from kps.protocol.limits import check_seconds, shown
 from kps.protocol.patterns import HIDDEN
 

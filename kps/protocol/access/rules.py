@@ -5,7 +5,7 @@ nothing else.
 """
 
 from kps.protocol.access.identity import Permissions, covers, matches
-from kps.protocol.bus.message import has_controls
+from kps.protocol.bus.given import has_controls
 from kps.protocol.dialect.address import DEFAULT_PATH, RelayTarget
 from kps.protocol.dialect.envelope import InvalidMessage
 from kps.protocol.patterns import InGroup, Scope

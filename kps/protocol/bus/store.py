@@ -98,6 +98,6 @@ class KeptPast(NamedTuple):
     """The number of the latest entry, or that with which the epoch began if it is larger."""
     is_orderly: bool
     """Whether it has kept all that there was, of each topic. If not, a number and the tops that it
-    returns the next time are behind the breaks (``history.BREAK``), whatever it is told until then:
+    returns the next time are behind the breaks (``logs.BREAK``), whatever it is told until then:
     the server uses such offsets before anything is kept."""
     topics: Iterable[KeptTopic]

@@ -4,12 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 from kps.errors import KPSError, QueueFull, RequestTimeout, ServerError
-from kps.protocol.bus.message import (
-    AckChanged,
-    AckHandle,
-    check_id,
-    check_topic,
-)
+from kps.protocol.bus.ack_handle import AckChanged, AckHandle
+from kps.protocol.bus.given import check_id, check_topic
 from kps.protocol.calls import verb
 from kps.protocol.client.events import AckStatusReceived, AckStatusRefused, BarrierPassed
 from kps.protocol.client.pending import (

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from kps.errors import KPSError, ServerError, Unsupported
+from kps.protocol.bus.ack_handle import AckChanged, AckHandle
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.members import Presence
-from kps.protocol.bus.message import AckChanged, AckHandle
 from kps.protocol.client.pending import Barrier
 from kps.protocol.dialect.envelope import Fields
 from kps.protocol.patterns import Key, group_of, scope_of

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from kps.errors import MessageTooLarge, QueueFull
-from kps.protocol.bus.message import check_topic
+from kps.protocol.bus.given import check_topic
 from kps.protocol.calls import Calls
 from kps.protocol.client.batch import LARGEST_BATCH, LARGEST_ROW, Batch, Gathering, Row
 from kps.protocol.cost import ENTRY

@@ -1,12 +1,7 @@
 """The program's requests for messages of the past (spec, 15.6)."""
 
-from kps.protocol.bus.message import (
-    Message,
-    check_topic,
-    place_messages,
-    put_headers,
-    read_headers,
-)
+from kps.protocol.bus.given import check_topic
+from kps.protocol.bus.message import Message, place_messages, put_headers, read_headers
 from kps.protocol.calls import verb
 from kps.protocol.client.asking import Asking
 from kps.protocol.client.pending import HistoryQuestion

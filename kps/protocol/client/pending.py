@@ -9,8 +9,9 @@ from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
 from kps.errors import KPSError
+from kps.protocol.bus.ack_handle import AckHandle
 from kps.protocol.bus.members import Presence
-from kps.protocol.bus.message import AckHandle, Message
+from kps.protocol.bus.message import Message
 from kps.protocol.dialect.envelope import Fields
 from kps.protocol.dialect.outcome import Receipt
 from kps.protocol.dialect.places import Standing

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
+from kps.protocol.bus.given import check_topic
 from kps.protocol.bus.members import Presence, read_infos, read_presence
-from kps.protocol.bus.message import check_topic
 from kps.protocol.calls import verb
 from kps.protocol.client.asking import Asking
 from kps.protocol.client.events import PresenceChanged

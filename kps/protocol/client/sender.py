@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from kps.errors import KPSError, MessageTooLarge, QueueFull
-from kps.protocol.bus.message import check_topic
+from kps.protocol.bus.given import check_topic
 from kps.protocol.client.batch import BatchEntry, messages_in
 from kps.protocol.client.events import ErrorReceived
 from kps.protocol.client.offline import OfflineQueue

@@ -4,16 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 from kps.errors import ConnectFailed, InvalidState
+from kps.protocol.bus.given import LONGEST_ADDRESS, check_id, check_key, check_text, check_topic
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.members import PresenceCallback
-from kps.protocol.bus.message import (
-    LONGEST_ADDRESS,
-    Message,
-    check_id,
-    check_key,
-    check_text,
-    check_topic,
-)
+from kps.protocol.bus.message import Message
 from kps.protocol.bus.subscriptions import Subscriptions
 from kps.protocol.calls import entry, patient, verb
 from kps.protocol.client.asking import Asking

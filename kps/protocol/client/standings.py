@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from itertools import islice
 
-from kps.protocol.bus.history import BREAK
+from kps.protocol.bus.logs import BREAK
 from kps.protocol.dialect.places import Places, Position, Standing, Start
 from kps.protocol.patterns import Pattern, Scope
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from kps.protocol.bus.history import TopicLog
+from kps.protocol.bus.logs import TopicLog
 from kps.protocol.bus.publication import ForwardedPublication
 from kps.protocol.cluster.carrying import About, Concern, concern_in, restored
 from kps.protocol.cluster.frames import Kind

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from kps.protocol.bus.ack_request import AckRequest
-from kps.protocol.bus.history import TopicLog
+from kps.protocol.bus.logs import TopicLog
 from kps.protocol.bus.publication import ForwardedPublication, Publication
 from kps.protocol.cluster.asks import Asks
 from kps.protocol.cluster.carrying import About, Concern, concern_in, payload_of, restored

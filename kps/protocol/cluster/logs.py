@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
-from kps.protocol.bus.history import BREAK, History, LogBook, TopicLog, break_behind
+from kps.protocol.bus.history import History
+from kps.protocol.bus.logs import BREAK, LogBook, TopicLog, break_behind
 from kps.protocol.bus.publication import ForwardedPublication
 from kps.protocol.bus.store import Entry, KeptPast, KeptTopic, Store
 from kps.protocol.timers import Deadlines

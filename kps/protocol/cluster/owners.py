@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from kps.protocol.bus.history import TopicLog
+from kps.protocol.bus.logs import TopicLog
 from kps.protocol.cluster.frames import Kind
 from kps.protocol.cluster.homes import home_of
 from kps.protocol.cluster.logs import ClusterLogBook

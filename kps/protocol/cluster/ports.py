@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from kps.protocol.bus.history import TopicLog
+from kps.protocol.bus.logs import TopicLog
 from kps.protocol.bus.publication import Publication
 from kps.protocol.cluster.carrying import Concern
 from kps.protocol.cluster.nodes import Node

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from kps.protocol.bus.ack_request import AckOwner, AckRequest, Keeper, Work
 from kps.protocol.bus.groups import Group
-from kps.protocol.bus.history import LogBook
+from kps.protocol.bus.logs import LogBook
 from kps.protocol.bus.publication import CountedPublication, Publication
 from kps.protocol.bus.subscriber import Subscriber
 from kps.protocol.dialect.envelope import Fields, write

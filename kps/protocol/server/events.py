@@ -7,7 +7,7 @@ events exhaustively, so that a new one breaks the type check and not production.
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from kps.protocol.bus.message import AckChanged
+from kps.protocol.bus.ack_handle import AckChanged
 from kps.protocol.dialect.address import RelayTarget
 from kps.protocol.patterns import Scope
 from kps.protocol.wire.http import HttpRequest

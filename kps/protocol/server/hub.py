@@ -11,8 +11,9 @@ from itertools import count
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 from kps.errors import ServerStopped
+from kps.protocol.bus.ack_handle import AckHandle
 from kps.protocol.bus.census import audience
-from kps.protocol.bus.message import AckHandle, check_id, check_topic
+from kps.protocol.bus.given import check_id, check_topic
 from kps.protocol.bus.publication import Publication
 from kps.protocol.calls import entry, patient, verb
 from kps.protocol.dialect.envelope import check_finite, compose_payload, encode

@@ -4,17 +4,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from kps.errors import InvalidArgument, InvalidState, KPSError, QueueFull
+from kps.protocol.bus.ack_handle import AckChanged, AckHandle
 from kps.protocol.bus.ack_request import AckRequest
+from kps.protocol.bus.given import check_key, check_topic
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.members import Presence, read_presence
 from kps.protocol.bus.message import (
-    AckChanged,
-    AckHandle,
     Acknowledgement,
     Message,
     add_headers,
-    check_key,
-    check_topic,
     make_messages,
     place_messages,
     read_headers,

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol
 
-from kps.protocol.bus.history import LARGEST_ENTRY, SPLIT, LogBook, TopicLog
+from kps.protocol.bus.logs import LARGEST_ENTRY, SPLIT, LogBook, TopicLog
 from kps.protocol.bus.publication import Publication
 from kps.protocol.bus.subscriber import Subscriber
 from kps.protocol.dialect.codes import LIMIT_REACHED

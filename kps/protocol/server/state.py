@@ -9,7 +9,7 @@ from kps.protocol.access.ids import IdOwners
 from kps.protocol.access.origins import Origins
 from kps.protocol.access.rate import UsedLimiters
 from kps.protocol.bus.acks import AckBook, Time
-from kps.protocol.bus.history import LogBook
+from kps.protocol.bus.logs import LogBook
 from kps.protocol.bus.message_ids import MessageIds
 from kps.protocol.bus.topics import Bus
 from kps.protocol.calls import Calls

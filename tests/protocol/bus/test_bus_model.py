@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from kps.errors import ConnectionLost
+from kps.protocol.bus.ack_handle import AckHandle
 from kps.protocol.bus.mailbox import Mailbox
-from kps.protocol.bus.message import AckHandle, Message
+from kps.protocol.bus.message import Message
 from kps.protocol.client.config import ClientConfig
 from kps.protocol.client.reconnect import Backoff
 from kps.protocol.limits import ClientLimits

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kps.errors import InvalidArgument
-from kps.protocol.bus.history import BREAK, History, LogBook, TopicLog
-from kps.protocol.bus.message import check_demands
+from kps.protocol.bus.given import check_demands
+from kps.protocol.bus.history import History
+from kps.protocol.bus.logs import BREAK, LogBook, TopicLog
 from kps.protocol.bus.past import check_start
 from kps.protocol.bus.publication import Publication
 from kps.protocol.bus.store import Entry, KeptPast, KeptTopic, new_entry

@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from kps.errors import QueueFull
-from kps.protocol.bus.message import AckChanged, AckHandle
+from kps.protocol.bus.ack_handle import AckChanged, AckHandle
 from kps.protocol.client.events import ErrorReceived
 from kps.protocol.client.reconnect import Backoff
 from kps.protocol.cost import KEPT, MESSAGE

@@ -20,8 +20,9 @@ from kps.errors import (
     RequestTimeout,
     ServerError,
 )
+from kps.protocol.bus.ack_handle import AckChanged, AckHandle
 from kps.protocol.bus.mailbox import Mailbox
-from kps.protocol.bus.message import AckChanged, AckHandle, Message
+from kps.protocol.bus.message import Message
 from kps.protocol.client.events import (
     AckStatusReceived,
     AckStatusRefused,

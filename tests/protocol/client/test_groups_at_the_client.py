@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from kps.errors import InvalidState, NotConnected, QueueFull, ServerError, Unsupported
-from kps.protocol.bus.message import AckChanged, AckHandle, Message
+from kps.protocol.bus.ack_handle import AckChanged, AckHandle
+from kps.protocol.bus.message import Message
 from kps.protocol.client.events import (
     ErrorReceived,
     SubscriptionConfirmed,

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from kps.errors import InvalidArgument, MessageTooLarge, NotConnected, ServerError, Unsupported
+from kps.protocol.bus.given import check_headers
 from kps.protocol.bus.mailbox import Mailbox
-from kps.protocol.bus.message import check_headers
 from kps.protocol.client.events import ErrorReceived
 from kps.protocol.client.reconnect import Backoff
 from kps.protocol.dialect.places import Start

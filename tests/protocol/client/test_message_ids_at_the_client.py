@@ -15,7 +15,7 @@ from kps.errors import (
     ServerError,
     Unsupported,
 )
-from kps.protocol.bus.message import check_message_id
+from kps.protocol.bus.given import check_message_id
 from kps.protocol.client.events import AckStatusRefused
 from kps.protocol.client.pending import ACK_GRACE
 from kps.protocol.client.reconnect import Backoff

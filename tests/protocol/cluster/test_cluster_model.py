@@ -12,9 +12,9 @@ from unittest.mock import patch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from kps.protocol.bus.ack_handle import AckHandle
 from kps.protocol.bus.history import History
 from kps.protocol.bus.mailbox import Mailbox
-from kps.protocol.bus.message import AckHandle
 from kps.protocol.bus.slices import AT_ONCE
 from kps.protocol.client.events import Disconnected, Ended
 from kps.protocol.dialect.places import Position, Start

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from kps.protocol.bus.message import AckHandle, Message
+from kps.protocol.bus.ack_handle import AckHandle
+from kps.protocol.bus.message import Message
 from kps.protocol.cluster.frames import write_key
 from kps.protocol.cluster.homes import home_of
 from kps.protocol.dialect.outcome import GroupResponse

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from kps.protocol.bus.history import BREAK, History
+from kps.protocol.bus.history import History
+from kps.protocol.bus.logs import BREAK
 from kps.protocol.bus.message import Message
 from kps.protocol.client.events import Recovered
 from kps.protocol.dialect.places import Position, Start

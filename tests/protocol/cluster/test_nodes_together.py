@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
+from kps.protocol.bus.ack_handle import AckHandle
 from kps.protocol.bus.history import History
 from kps.protocol.bus.mailbox import Mailbox
-from kps.protocol.bus.message import AckHandle
 from kps.protocol.client.events import Ended, ErrorReceived
 from kps.protocol.client.reconnect import Backoff
 from kps.protocol.cluster.cluster import Cluster

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kps.errors import ConnectionLost, InvalidArgument, MessageTooLarge, QueueFull, ServerError
-from kps.protocol.bus.message import AckChanged
+from kps.protocol.bus.ack_handle import AckChanged
 from kps.protocol.client.config import ClientConfig
 from kps.protocol.client.events import BarrierPassed, Disconnected, ErrorReceived
 from kps.protocol.client.reconnect import Backoff

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kps.errors import InvalidArgument, ServerStopped
+from kps.protocol.bus.ack_handle import AckChanged, AckHandle
 from kps.protocol.bus.mailbox import Mailbox
-from kps.protocol.bus.message import AckChanged, AckHandle, Message
+from kps.protocol.bus.message import Message
 from kps.protocol.dialect.outcome import AckResponse
 from kps.protocol.limits import Overflow
 from kps.protocol.server.events import DirectMessageIgnored, HubEvent
