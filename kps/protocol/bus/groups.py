@@ -55,7 +55,9 @@ class Group:
     def present(self) -> Iterator[Member]:
         """Yield the members that have not left."""
         leaving = self._leaving
-        return (one for one in self.members.values() if one.subscriber not in leaving)
+        for member in self.members.values():
+            if member.subscriber not in leaving:
+                yield member
 
     def join(self, subscriber: Subscriber, concurrency: int) -> None:
         """Take in a member, or change how much one takes at a time."""

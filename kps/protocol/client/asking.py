@@ -54,9 +54,9 @@ class Asking:
     @verb
     def publish_with_ack(
         self,
-        topic: str,
+        topic: object,
         data: Any,
-        timeout: float,
+        timeout: object,
         now: float,
         demands: Demands = NO_DEMANDS,
         headers: bytes = b"",
@@ -64,7 +64,7 @@ class Asking:
     ) -> AckHandle:
         """Publish, and gather the acks. Raises as ``publish`` does; it is never kept offline."""
         handle = self._new_ack(timeout, now)
-        check_topic(topic, self._state.config.limits)
+        topic = check_topic(topic, self._state.config.limits)
         if demands != NO_DEMANDS:
             self._state.require_link()
             if demands.expected:
@@ -79,16 +79,16 @@ class Asking:
     @verb
     def publish_to_id_with_ack(
         self,
-        client_id: str,
+        client_id: object,
         data: Any,
-        timeout: float,
+        timeout: object,
         now: float,
         headers: bytes = b"",
         message_id: str = "",
     ) -> AckHandle:
         """Send a direct message, and wait for the ack. Raises as ``publish`` does."""
         handle = self._new_ack(timeout, now)
-        check_id(client_id, self._state.config.limits)
+        client_id = check_id(client_id, self._state.config.limits)
         more = self._sender.more_fields(headers, message_id)
         write = self._sender.dialect.publish_to_id_with_ack
         self._ask(handle, write, client_id, data, more)
@@ -118,7 +118,7 @@ class Asking:
 
     @verb
     def publish_with_receipt(
-        self, topic: str, data: Any, now: float, headers: bytes = b"", message_id: str = ""
+        self, topic: object, data: Any, now: float, headers: bytes = b"", message_id: str = ""
     ) -> Barrier:
         """Publish; ``BarrierPassed`` tells to how many subscribers the server passed it on.
 
@@ -126,7 +126,7 @@ class Asking:
         """
         self._state.now = now
         self.require_room()
-        check_topic(topic, self._state.config.limits)
+        topic = check_topic(topic, self._state.config.limits)
         send, more = self._sender.send_or_refuse, self._sender.more_fields(headers, message_id)
         if not self._sender.dialect.has_receipts:
             message = level1.publish(topic, self._state.id, data)
@@ -169,12 +169,12 @@ class Asking:
         """Remove a barrier whose caller has stopped waiting."""
         self.pending.take(barrier.name, Barrier)
 
-    def _new_ack(self, timeout: float, now: float) -> ClientAck:
+    def _new_ack(self, timeout: object, now: float) -> ClientAck:
         state = self._state
         state.now = now
-        check_seconds("timeout", timeout)
+        seconds = check_seconds("timeout", timeout)
         ack_id = self.pending.new_name(f"client_ack_{state.id}")
-        return ClientAck(ack_id, timeout, now, self._look)
+        return ClientAck(ack_id, seconds, now, self._look)
 
     def _ask(
         self, handle: ClientAck, write: _WriteAsk, target: str, data: Any, more: Fields

@@ -116,7 +116,7 @@ class Outgoing:
                 "texts, and servers refuse that: see max_brackets of their limits and of ours"
             )
 
-    def publish(self, topic: str, payload: bytes) -> int:
+    def publish(self, topic: object, payload: bytes) -> int:
         """Queue a publication, which others may join: ``ClientSession.publish`` adds those.
 
         Returns the bytes that are then pending. Raises ``InvalidArgument`` for a bad topic,
@@ -124,7 +124,7 @@ class Outgoing:
         """
         if self.batch is not None:
             self.seal()
-        check_topic(topic, self._limits)
+        topic = check_topic(topic, self._limits)
         ahead = self._socket.outbox.pending_bytes
         batch: Gathering
         if self.dialect.has_batches:

@@ -23,14 +23,14 @@ class PastRequests:
         self._asking = asking
 
     @verb
-    def ask(self, topic: str, start: Start, now: float) -> HistoryQuestion:
+    def ask(self, topic: object, start: Start, now: float) -> HistoryQuestion:
         """Ask for messages of a topic; ``BarrierPassed`` tells that the answer is there.
 
         Raises ``NotConnected``, ``QueueFull`` and :class:`kps.Unsupported`.
         """
         state, asking = self._state, self._asking
         state.now = now
-        check_topic(topic, state.config.limits)
+        topic = check_topic(topic, state.config.limits)
         state.require_link()
         state.require_feature(HISTORY)
         asking.require_room()

@@ -31,14 +31,14 @@ class MembersOfTopics:
         self._wishes: dict[Key, PresenceWish] = {}  # of the program's subscriptions
 
     @verb
-    def ask(self, topic: str, now: float) -> PresenceQuestion:
+    def ask(self, topic: object, now: float) -> PresenceQuestion:
         """Ask who is subscribed to a topic; ``BarrierPassed`` tells that the answer is there.
 
         Raises ``NotConnected``, ``QueueFull`` and :class:`kps.Unsupported`.
         """
         state, asking = self._state, self._asking
         state.now = now
-        check_topic(topic, state.config.limits)
+        topic = check_topic(topic, state.config.limits)
         state.require_link()
         state.require_feature(PRESENCE)
         asking.require_room()

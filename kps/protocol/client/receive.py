@@ -212,8 +212,8 @@ class Receiver:
             self._templates.clear()
             self._registered(link, fields)
             for key in self._topics.take_unsupported():
-                lacking = (one for one in needs(key) if not self._state.has_feature(one))
-                error = Unsupported(next(lacking))
+                lacking = [one for one in needs(key) if not self._state.has_feature(one)]
+                error = Unsupported(lacking[0])
                 ended = self._subscriptions.refuse(key, error)
                 self._state.events += (
                     SubscriptionRefused(ended),

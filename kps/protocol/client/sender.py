@@ -77,10 +77,10 @@ class Sender:
             more["message_id"] = message_id
         return more
 
-    def publish_with_headers(self, topic: str, data: Any, now: float, headers: bytes) -> int:
+    def publish_with_headers(self, topic: object, data: Any, now: float, headers: bytes) -> int:
         """Publish with headers. Raises as ``ClientSession.publish``, and ``Unsupported``."""
         state = self._state
-        check_topic(topic, state.config.limits)
+        topic = check_topic(topic, state.config.limits)
         message = level1.publish(topic, state.id, data, self.headers_field(headers))
         self.send_in_order(message, now)
         return self.backlog

@@ -231,7 +231,7 @@ class ClientSession:
         self.state.now = now
         self.subscriptions.settle(message, error, result)
 
-    def publish(self, topic: str, data: Any, now: float) -> int:
+    def publish(self, topic: object, data: Any, now: float) -> int:
         """Publish; return the bytes that are then pending.
 
         Raises ``InvalidArgument`` (also ``MessageTooLarge``), ``NotConnected`` (also
@@ -241,7 +241,7 @@ class ClientSession:
             return self._publish_soon(check_topic(topic, self.config.limits), compose(data))
         state = self.state
         if state.batching is None:
-            check_topic(topic, self.config.limits)
+            topic = check_topic(topic, self.config.limits)
             self.sender.send_in_order(level1.publish(topic, state.id, data), now)
             return self.sender.backlog
         try:  # as ``compose`` does, whose call would be a tenth of the cost of publishing
@@ -265,18 +265,18 @@ class ClientSession:
                 return batch.ahead + size
         return self._begin_batch(topic, payload, now)
 
-    def publish_to_id(self, client_id: str, data: Any, now: float, headers: bytes = b"") -> None:
+    def publish_to_id(self, client_id: object, data: Any, now: float, headers: bytes = b"") -> None:
         """Send a direct message. Raises as ``publish``, and ``Unsupported`` for headers."""
-        check_id(client_id, self.config.limits)
+        receiver = check_id(client_id, self.config.limits)
         more = self.sender.headers_field(headers)
-        message = level1.direct_message(client_id, self.state.id, data, more)
+        message = level1.direct_message(receiver, self.state.id, data, more)
         self.sender.send_in_order(message, now)
 
-    def publish_to_server(self, address: str, data: Any, secure: bool, now: float) -> None:
+    def publish_to_server(self, address: object, data: Any, secure: object, now: float) -> None:
         """Ask the server to send a message to another server. Raises as ``publish`` does."""
-        check_text("an address", address, LONGEST_ADDRESS)
-        check_switch("secure", secure)
-        message = level1.publish_to_server(address, self.state.id, data, secure)
+        other = check_text("an address", address, LONGEST_ADDRESS)
+        is_secure = check_switch("secure", secure)
+        message = level1.publish_to_server(other, self.state.id, data, is_secure)
         self.sender.send_in_order(message, now)
 
     @verb
@@ -298,7 +298,7 @@ class ClientSession:
     # -- within -----------------------------------------------------------------------------
 
     @entry
-    def _begin_batch(self, topic: str, payload: bytes, now: float) -> int:
+    def _begin_batch(self, topic: object, payload: bytes, now: float) -> int:
         """Publish as the first of a batch."""
         self.state.now = now
         outgoing = self.state.batching

@@ -77,7 +77,7 @@ class Standings:
             return None
         named: dict[str, Position] = {}
         size = 0
-        latest = (topic for topic in reversed(self._topics) if key.selects(topic))
+        latest = filter(key.selects, reversed(self._topics))
         for topic in islice(latest, _MOST_NAMED):
             position = self._topics[topic]
             size += 6 * (len(topic) + len(position.epoch)) + _POSITION

@@ -39,7 +39,6 @@ class ClusterAckBook(AckBook):
     """
 
     _new_task_book = ClusterTaskBook
-    tasks: ClusterTaskBook
     members: Passes
     ended: Callable[[AckRequest], object]
     """Told of each request that has ended."""

@@ -54,7 +54,7 @@ class ClusterGroup(Group):
 class ClusterBus(Bus):
     """The bus of a node. What other nodes and their clients do here is no news for its program."""
 
-    elsewhere = (Node, Stranger)
+    elsewhere: tuple[type, ...] = (Node, Stranger)
 
     def __init__(self, deadlines: Deadlines, nodes: Nodes, agreement: Agreement) -> None:
         super().__init__(deadlines)

@@ -27,6 +27,7 @@ from kps.protocol.cluster.recall import Recall
 from kps.protocol.cluster.reception import Reception
 from kps.protocol.cluster.resuming import Resumption
 from kps.protocol.cluster.survey import Survey
+from kps.protocol.cluster.tasks import ClusterTaskBook
 from kps.protocol.server.actions import no_such_client
 from kps.protocol.server.config import HubConfig
 from kps.protocol.server.delivery import Refusal
@@ -134,6 +135,7 @@ class Cluster:
         bus, acks = state.bus, state.acks
         assert isinstance(bus, ClusterBus)
         assert isinstance(acks, ClusterAckBook)
+        assert isinstance(acks.tasks, ClusterTaskBook)
         assert isinstance(state.presence, ClusterPresenceBook)
         self.interest = Interest(
             bus, nodes, state.deadlines, patience, lambda: state.now, state.tally
@@ -141,6 +143,8 @@ class Cluster:
         self.members = Members(state, local, nodes, self.interest, self._find_session)
         self._tasks = acks.tasks
         self._tasks.connect(
+            nodes,
+            self.agreement,
             now=lambda: state.now,
             give_up=lambda request: acks.cancel(request.owner, request.owner_ack_id),
             taken_back=self.members.tell_load,

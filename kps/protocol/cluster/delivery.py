@@ -109,7 +109,7 @@ class ClusterDelivery(Delivery):
     def publish_counted(self, publication: CountedPublication, tell: Callable[[int], None]) -> None:
         """Deliver a publication; ``tell`` how many subscribers had room for its last message."""
         subscribers, groups = self._state.bus.receivers(publication.topic)
-        awaited = Counter(one.id for one in subscribers if isinstance(one, Node))
+        awaited = Counter([one.id for one in subscribers if isinstance(one, Node)])
         if self.histories is not None and self.histories.has(publication.topic):
             awaited, groups = Counter([*self._nodes.others, self._nodes.me]), ()
         for group in groups:

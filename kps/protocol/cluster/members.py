@@ -23,6 +23,7 @@ from kps.protocol.cluster.carrying import About, payload_of, restored
 from kps.protocol.cluster.frames import Kind, read_group, write_key
 from kps.protocol.cluster.interest import Interest
 from kps.protocol.cluster.nodes import Guest, Node, Nodes, number_of
+from kps.protocol.cluster.tasks import ClusterTaskBook
 from kps.protocol.dialect.envelope import write
 from kps.protocol.dialect.outcome import NO_SUBSCRIBER, Json
 from kps.protocol.patterns import InGroup
@@ -66,9 +67,11 @@ class Members:
     ) -> None:
         assert isinstance(state.bus, ClusterBus)
         assert isinstance(state.acks, ClusterAckBook)
+        assert isinstance(state.acks.tasks, ClusterTaskBook)
         self._state = state
         self._bus = state.bus
         self._acks = state.acks
+        self._tasks = state.acks.tasks
         self._local = local
         self._nodes = nodes
         self._interest = interest
@@ -249,7 +252,7 @@ class Members:
             self._forget_unless_needed(guest)
 
     def _forget_unless_needed(self, guest: Guest) -> None:
-        if not guest.topics and not self._acks.tasks.has_any(guest):
+        if not guest.topics and not self._tasks.has_any(guest):
             self._guests.pop((guest.node.id, guest.number), None)
 
     def share(self, node: Node, payload: bytes, key: list[str], receipt: int, *about: Any) -> None:
@@ -306,7 +309,7 @@ class Members:
         for task in request.tasks:
             task.attempt = attempt
             task.failures = [(name, error) for name, error in failures]
-        self._acks.tasks.begin(request)
+        self._tasks.begin(request)
         self._acks.close(request)
 
     # -- nodes that come and go -------------------------------------------------------------

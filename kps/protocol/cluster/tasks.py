@@ -9,11 +9,11 @@ from kps.protocol.bus.ack_request import AckRequest, Task
 from kps.protocol.bus.groups import Group, Member
 from kps.protocol.bus.subscriber import Subscriber
 from kps.protocol.bus.tasks import DISCONNECTED, MOST_RETURNS, TaskBook
+from kps.protocol.cluster.agreement import Agreement
 from kps.protocol.cluster.asker import Asker
-from kps.protocol.cluster.bus import ClusterBus
 from kps.protocol.cluster.carrying import About
 from kps.protocol.cluster.frames import Kind, write_key
-from kps.protocol.cluster.nodes import Node
+from kps.protocol.cluster.nodes import Node, Nodes
 from kps.protocol.dialect.outcome import NO_MEMBER, as_json, size_of_failure
 from kps.protocol.patterns import InGroup
 
@@ -28,10 +28,10 @@ class _Offer(NamedTuple):
 class ClusterTaskBook(TaskBook):
     """Gives tasks to members, or to the home of their group."""
 
-    _bus: ClusterBus
-
     def connect(
         self,
+        nodes: Nodes,
+        agreement: Agreement,
         now: Callable[[], float],
         give_up: Callable[[AckRequest], None],
         taken_back: Callable[[InGroup, Member], None],
@@ -41,6 +41,8 @@ class ClusterTaskBook(TaskBook):
         ``give_up`` ends a request without an answer; ``taken_back`` is called when a member has a
         task no more.
         """
+        self._nodes = nodes
+        self._agreement = agreement
         self._now = now
         self._give_up = give_up
         self._taken_back = taken_back
@@ -65,9 +67,9 @@ class ClusterTaskBook(TaskBook):
             owner.tell(Kind.TOOK, task.member_id, task.attempt, task.failures)
 
     def _dispatch(self, task: Task, *, is_new: bool = False, is_returned: bool = False) -> None:
-        home = self._bus.nodes.home_of_group(task.key)
-        if home is None and not self._bus.agreement.is_sure:
-            self._bus.agreement.when_sure(partial(self._dispatch_late, task, is_new, is_returned))
+        home = self._nodes.home_of_group(task.key)
+        if home is None and not self._agreement.is_sure:
+            self._agreement.when_sure(partial(self._dispatch_late, task, is_new, is_returned))
             return
         if home is None:
             super()._dispatch(task, is_new=is_new, is_returned=is_returned)
@@ -97,7 +99,7 @@ class ClusterTaskBook(TaskBook):
         for queue in self._for_members.values():
             queues += [(task.key, queue) for task in islice(queue, 1)]
         for key, queue in queues:
-            if self._bus.nodes.home_of_group(key) is not None:
+            if self._nodes.home_of_group(key) is not None:
                 yield from self._move(queue)
             yield 1
 

@@ -187,12 +187,12 @@ class ClientLevel2(ClientLevel1):
     """Level 2: batches, arrays, receipts, results, updates, error codes (spec, section 12)."""
 
     level = 2
-    join = ARRAY
+    join: tuple[bytes, bytes, bytes] | None = ARRAY
     has_batches = True
     has_receipts = True
-    noise = None
+    noise: bytes | None = None
     names_refusals = True
-    silent_end = None
+    silent_end: float | None = None
 
     def subscribe(self, key: Key, client_id: str, start: Start | None, more: Fields) -> bytes:
         return level2.subscribe(key, more if start is None else start.fields() | more)

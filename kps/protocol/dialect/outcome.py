@@ -37,7 +37,7 @@ class Receipt(int):
     """Whether they are those of one node only, because it could not reach the others of its
     cluster."""
 
-    def __new__(cls, delivered: int, *, is_degraded: bool) -> "Receipt":
+    def __new__(cls, delivered: int, *, is_degraded: bool = False) -> "Receipt":
         receipt = super().__new__(cls, delivered)
         receipt.degraded = is_degraded
         return receipt

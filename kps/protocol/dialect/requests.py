@@ -27,7 +27,7 @@ class Demands(NamedTuple):
         """Return the fields of a request that tell it."""
         fields: Fields = {}
         if self.expected or self.groups:
-            fields["expect"] = [*self.expected, *({"group": name} for name in self.groups)]
+            fields["expect"] = [*self.expected, *[{"group": name} for name in self.groups]]
         if self.message_key:
             fields["key"] = self.message_key
         if self.retries:

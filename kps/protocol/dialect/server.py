@@ -239,7 +239,7 @@ class ServerLevel2(ServerLevel1):
     """Level 2: batches, arrays, receipts, results, updates, error codes (spec, section 12)."""
 
     level = 2
-    join = ARRAY
+    join: tuple[bytes, bytes, bytes] | None = ARRAY
     has_batches = True
     confirms_publications = False
     stop_code = GOING_AWAY

@@ -72,7 +72,10 @@ def find_text(message: bytes, name: str) -> bytes:
     Raises :class:`HardToFind`.
     """
     span = find_span(message, name)
-    return message[slice(*span)] if span is not None else b"null"
+    if span is None:
+        return b"null"
+    begin, end = span
+    return message[begin:end]
 
 
 def find_span(message: bytes, name: str, steps: int = _MOST_STEPS) -> tuple[int, int] | None:

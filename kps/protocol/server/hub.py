@@ -280,12 +280,12 @@ class Hub:
 
     # -- called by the server's own program -------------------------------------------------
 
-    def publish(self, topic: str, data: Any, now: float, headers: bytes = b"") -> int:
+    def publish(self, topic: object, data: Any, now: float, headers: bytes = b"") -> int:
         """Publish; return how many subscribers had room for it.
 
         Raises :class:`kps.InvalidArgument` for an empty topic or a payload that is not JSON.
         """
-        check_topic(topic, self.limits)
+        topic = check_topic(topic, self.limits)
         try:  # as ``compose_payload`` does, whose calls would cost too much
             payload = encode([[data]])[2:-2]
         except TypeError:
@@ -312,10 +312,10 @@ class Hub:
             finally:
                 calls.is_under_way = False
 
-    def publish_to_id(self, client_id: str, data: Any, now: float, headers: bytes = b"") -> bool:
+    def publish_to_id(self, client_id: object, data: Any, now: float, headers: bytes = b"") -> bool:
         """Send a direct message; return ``False`` if nobody has that id."""
         payload = compose_payload(data)
-        check_id(client_id, self.limits)
+        client_id = check_id(client_id, self.limits)
         if self.calls.is_under_way:
             self.calls.waiting.append(partial(self._send_direct, client_id, payload, headers))
             return client_id in self.clients or client_id == self.config.id
@@ -346,9 +346,9 @@ class Hub:
     @verb
     def publish_with_ack(
         self,
-        topic: str,
+        topic: object,
         data: Any,
-        timeout: float,
+        timeout: object,
         now: float,
         demands: Demands = NO_DEMANDS,
         headers: bytes = b"",
@@ -357,7 +357,7 @@ class Hub:
 
         Raises the same as ``publish``, and :class:`kps.QueueFull` when a limit is reached.
         """
-        check_topic(topic, self.limits)
+        topic = check_topic(topic, self.limits)
         handle, ask = self._new_ack(topic, data, timeout, now)
         ask = ask._replace(demands=demands, headers=headers)
         self.delivery.ask_topic(handle, self.config.id, ask)
@@ -365,20 +365,20 @@ class Hub:
 
     @verb
     def publish_to_id_with_ack(
-        self, client_id: str, data: Any, timeout: float, now: float, headers: bytes = b""
+        self, client_id: object, data: Any, timeout: object, now: float, headers: bytes = b""
     ) -> AckHandle:
         """Send a direct message, and wait for the answer."""
-        check_id(client_id, self.limits)
+        client_id = check_id(client_id, self.limits)
         handle, ask = self._new_ack(client_id, data, timeout, now)
         self.delivery.ask_id(handle, self.config.id, ask._replace(headers=headers))
         return handle
 
-    def _new_ack(self, target: str, data: Any, timeout: float, now: float) -> tuple[LocalAck, Ask]:
+    def _new_ack(self, target: str, data: Any, timeout: object, now: float) -> tuple[LocalAck, Ask]:
         self.state.now = now
         payload = compose_payload(data)
-        check_seconds("timeout", timeout)
+        seconds = check_seconds("timeout", timeout)
         handle = LocalAck(self.state)
-        return handle, Ask(target, handle.id, payload, timeout, False)
+        return handle, Ask(target, handle.id, payload, seconds, False)
 
     def ack_status(self, handle: AckHandle) -> dict[str, bool]:
         """Return the addressed client ids, and whether each outcome is known."""

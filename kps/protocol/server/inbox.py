@@ -129,7 +129,7 @@ class Inbox:
                     self._rest = [message, *waiting]
                     self.has_rest = True
                     break
-            if known and (found := known.get(message[KEY])) is not None:
+            if known and (found := known.get(message[:KEY])) is not None:
                 is_done = self._handle_alike(message, *found)
                 if is_done:
                     continue
@@ -221,7 +221,7 @@ class Inbox:
     def _receive_alike(self, messages: Sequence[bytes]) -> bool:
         """Receive publications that are written alike and came together; tell whether they are."""
         recipient = self._recipient
-        template, _ = self._known.get(messages[0][KEY], (None, False))
+        template, _ = self._known.get(messages[0][:KEY], (None, False))
         if (
             type(template) is not Publications
             or self._state.turns.left <= 0

@@ -101,14 +101,15 @@ class LocalProgram:
             raise QueueFull(str(error)) from None
         presence.set_info(self, topic, info)
 
-    def presence(self, topic: str) -> Presence:
+    def presence(self, topic: object) -> Presence:
         """Tell who is subscribed to a topic. Raises :class:`kps.InvalidArgument`."""
-        fields = load(write(self._state.presence.look(check_topic(topic, self._state.limits))))
+        topic = check_topic(topic, self._state.limits)
+        fields = load(write(self._state.presence.look(topic)))
         return read_presence(topic, fields)
 
-    def history(self, topic: str, since: Position | None, limit: int) -> Past:
+    def history(self, topic: object, since: Position | None, limit: int) -> Past:
         """Return messages of a topic with history. Raises :class:`kps.InvalidArgument`."""
-        check_topic(topic, self._state.limits)
+        topic = check_topic(topic, self._state.limits)
         check_start(topic, since, 0)
         logs = self._state.logs
         log = None if logs is None else logs.log(topic)

@@ -28,12 +28,11 @@ class MessageConnection(WebSocketConnection):
     how) and ``connection_lost``.
     """
 
-    __slots__ = ()
-
-    _socket: MessageSocket
+    __slots__ = ("_message_socket",)
 
     def __init__(self, hub: Hub, number: int, peer: str) -> None:
         state = hub.state
+        self._message_socket = MessageSocket(limits=state.limits, now=state.now, books=state.tally)
         super().__init__(
             state,
             hub.delivery,
@@ -41,13 +40,13 @@ class MessageConnection(WebSocketConnection):
             peer,
             routes=hub.routes,
             forget=hub.forget,
-            socket=MessageSocket(limits=state.limits, now=state.now, books=state.tally),
+            socket=self._message_socket,
         )
 
     @entry
     def begin(self, request: HttpRequest, now: float) -> None:
         """Take the request of the client, unless it was turned away already."""
-        state, socket = self._state, self._socket
+        state, socket = self._state, self._message_socket
         state.now = now
         if socket.state is State.HANDSHAKE:
             state.turns.left -= _REQUEST
@@ -57,31 +56,31 @@ class MessageConnection(WebSocketConnection):
     @property
     def answer(self) -> HttpResponse | None:
         """The plain answer to the request, once it is known that it is not accepted."""
-        return self._socket.answer
+        return self._message_socket.answer
 
     @property
     def head(self) -> HttpResponse | None:
         """The head of the answer, if that is a stream of bytes, which ``data_to_send`` gives."""
-        return self._socket.head
+        return self._message_socket.head
 
     @property
     def wants_body(self) -> bool:
         """Whether ``receive_body`` may be called: before, nobody may keep what comes."""
-        return self._socket.wants_body
+        return self._message_socket.wants_body
 
     @entry
     def receive_body(self, part: bytes, now: float, *, is_last: bool) -> None:
         """Take a part of the body of a plain request."""
-        state, before = self._state, self._socket.state
+        state, before = self._state, self._message_socket.state
         state.now = now
         state.stats.bytes_in += len(part)
-        self._socket.take_body(part, is_last=is_last)
+        self._message_socket.take_body(part, is_last=is_last)
         self._changed(before)
 
     @property
     def is_accepted(self) -> bool:
         """Whether the request was accepted, so that messages may follow."""
-        return self._socket.is_accepted
+        return self._message_socket.is_accepted
 
     def receive_text(self, message: str, now: float) -> None:
         """Take a text message."""

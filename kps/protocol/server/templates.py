@@ -17,7 +17,9 @@ from kps.protocol.server.actions import add_batch, ask_id, ask_topic
 from kps.protocol.server.actor import Actor
 from kps.protocol.wire.frames import SEPARATOR
 
-_KEY = 20  # bytes at the beginning of a message, by which its template is found
+KEY = 20
+"""Bytes at the beginning of a message, by which its template is found."""
+
 _MOST = 4  # templates of a client: it sends few kinds of messages
 _LONGEST = 512  # bytes of a template, and characters of a name
 _STEPS = 100  # for finding a field: a template has room for fewer fields
@@ -197,13 +199,9 @@ class Templates:
             self._without = ("", "", "")
             if len(self.known) >= 2 * _MOST:
                 self.known.clear()
-            self.known[message[:_KEY]] = template, False
+            self.known[message[:KEY]] = template, False
             if actor.dialect.join is not None:
-                self.known[(b"[" + message)[:_KEY]] = template, True
-
-
-KEY = slice(_KEY)
-"""The part of a message by which its template is found."""
+                self.known[(b"[" + message)[:KEY]] = template, True
 
 
 def _publication(actor: Actor, message: bytes, fields: Fields) -> Template | None:
