@@ -19,7 +19,7 @@ class ClientConfig:
     target: str = field(default=DEFAULT_PATH, repr=False)
     """Path and query of the request."""
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    token: str | Callable[[], str] | None = field(default=None, repr=False)
+    token: str | Callable[[], object] | None = field(default=None, repr=False)
     """The token that identifies the client, or a function that returns one per connection."""
     reconnect: Backoff | None = field(default_factory=Backoff)
     """``None``: the client ends with its first connection."""
