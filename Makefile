@@ -7,7 +7,10 @@ BIN = $(VENV)/bin
 PYTEST_WORKERS ?= 4
 NPM_INSTALL = npm install --no-package-lock --no-audit --no-fund --silent
 
-.PHONY: serve test test-python test-js test-angular test-go test-rust test-chat lint faces docs conformance fuzz bench soak soak-nodes attacks check-all clean
+# A virtual environment with the compiled core.
+COMPILED ?= .venv-compiled
+
+.PHONY: serve test test-python test-compiled wheels test-js test-angular test-go test-rust test-chat lint faces docs conformance fuzz bench bench-compiled soak soak-nodes attacks check-all clean
 
 serve: $(VENV)/run.stamp
 	$(BIN)/kps serve
@@ -16,6 +19,16 @@ test: test-python test-js
 
 test-python: $(VENV)/dev.stamp
 	$(BIN)/pytest -n $(PYTEST_WORKERS) $(PYTEST_ARGS)
+
+# The Python tests on the compiled core, which takes minutes to make. They run beside the checkout's
+# kps and not in it, so that they, and the programs that they start, import what is installed.
+test-compiled: $(COMPILED)/run.stamp
+	cd $(COMPILED)/checkout && KPS_BUILD=compiled ../bin/pytest -n $(PYTEST_WORKERS) $(PYTEST_ARGS)
+
+# The wheels, pure and compiled, for each CPython that is here: made, and tried in an empty folder.
+# PYTHONS="python3.12" is some of them.
+wheels:
+	$(PYTHON) tools/wheels.py $(PYTHONS)
 
 # The JavaScript client, and in a browser the console and what the documentation tells about front
 # ends. Without Node they are left out.
@@ -85,6 +98,10 @@ fuzz: $(VENV)/fuzz.stamp
 bench: $(VENV)/bench.stamp
 	$(BIN)/python benchmarks/run.py --write
 
+# The compiled core beside the pure one, about 15 minutes.
+bench-compiled: $(VENV)/bench.stamp $(COMPILED)/bench.stamp
+	KPS_COMPILED=$(abspath $(COMPILED))/kps $(BIN)/python benchmarks/run.py --only compiled --write
+
 # Mixed traffic for an hour, every message of which must be accounted for. DRIVER=threads is the
 # threaded server.
 MINUTES ?= 60
@@ -103,6 +120,8 @@ attacks: $(VENV)/bench.stamp
 
 # Everything, also what takes too long for each change: an hour and a half on two cores.
 check-all: test lint
+	$(MAKE) test-compiled
+	$(MAKE) wheels
 	$(MAKE) test-angular test-go test-rust
 	$(MAKE) test-chat
 	$(MAKE) conformance CASES=full
@@ -114,9 +133,11 @@ check-all: test lint
 	$(BIN)/python benchmarks/run.py --quick
 	$(BIN)/python benchmarks/run.py --only nodes --quick
 	$(BIN)/python benchmarks/run.py --only edges --quick
+	$(MAKE) $(COMPILED)/bench.stamp
+	KPS_COMPILED=$(abspath $(COMPILED))/kps $(BIN)/python benchmarks/run.py --only compiled --quick
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(COMPILED)
 
 $(VENV)/run.stamp: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -132,6 +153,20 @@ $(VENV)/docs.stamp: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --editable '.[docs]'
 	touch $@ $(VENV)/run.stamp
+
+$(COMPILED)/run.stamp: pyproject.toml tools/compile_core.py $(shell find kps -name '*.py')
+	$(PYTHON) -m venv $(COMPILED)
+	KPS_COMPILE=1 $(COMPILED)/bin/pip install --quiet '.[test]'
+	mkdir -p $(COMPILED)/checkout
+	for each in *; do [ "$$each" = kps ] || ln -sfn "$(CURDIR)/$$each" $(COMPILED)/checkout; done
+	touch $@
+
+# What is compiled, for the benchmarks, which have an environment of their own.
+$(COMPILED)/bench.stamp: $(COMPILED)/run.stamp
+	rm -rf $(COMPILED)/kps
+	mkdir $(COMPILED)/kps
+	cp -r $(COMPILED)/lib/python*/site-packages/kps* $(COMPILED)/kps
+	touch $@
 
 $(VENV)/fuzz.stamp: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

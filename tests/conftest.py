@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from kps.io_common.logger import guard
+from kps.protocol.build import BUILD
 
 # A loaded machine makes single examples slow, which says nothing about the code; and a run
 # that failed must fail again when it is repeated. HYPOTHESIS_PROFILE=search looks at other
@@ -20,6 +21,21 @@ settings.register_profile(
     "search", deadline=None, derandomize=False, max_examples=2000, suppress_health_check=_SLOW
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))
+
+
+def pytest_configure() -> None:
+    """Refuse to test another build than the one that ``KPS_BUILD`` names."""
+    wanted = os.environ.get("KPS_BUILD", BUILD)
+    if wanted != BUILD:
+        raise pytest.UsageError(f"the {BUILD} build is imported, and not the {wanted} one")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out what only the pure build lets a test do."""
+    for item in items if BUILD == "compiled" else ():
+        mark = item.get_closest_marker("pure")
+        if mark is not None:
+            item.add_marker(pytest.mark.skip(reason=f"on the pure build only: {mark.args[0]}"))
 
 
 @pytest.fixture(autouse=True)

@@ -41,6 +41,10 @@ class Interruption:
     def _profile(self, frame: FrameType, event: str, argument: Any) -> None:
         if event not in ("call", "c_return") or self.place:
             return
+        # Behind a compiled method of the core, what it has returned would be lost. A driver drops
+        # the connection then, so nothing goes on as these tests want it.
+        if event == "c_return" and type(argument.__self__).__module__.startswith("kps.protocol."):
+            return
         file = frame.f_code.co_filename.replace("\\", "/")
         if any(source in file for source in self._sources):
             self._left -= 1

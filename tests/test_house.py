@@ -75,7 +75,10 @@ LIBRARIES = {
 # here; rooms of one line do not know each other. A name stands for the module or all in it.
 ROOMS: list[set[str]] = [
     {"kps.errors", "kps.version"},
-    {f"kps.protocol.{name}" for name in ("calls", "cost", "histogram", "limits", "timers")},
+    {
+        f"kps.protocol.{name}"
+        for name in ("build", "calls", "cost", "histogram", "limits", "timers")
+    },
     {"kps.protocol.patterns", "kps.protocol.server_limits"},
     {"kps.protocol.wire"},
     {"kps.protocol.dialect"},

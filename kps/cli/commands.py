@@ -17,6 +17,7 @@ from kps.cli.registry import COMMANDS, find, load
 from kps.cli.sources import Settled
 from kps.errors import InvalidArgument, KPSError, MessageTooLarge
 from kps.io_common.logger import write
+from kps.protocol.build import BUILD
 from kps.version import __version__
 
 
@@ -36,7 +37,7 @@ def prepare(words: Sequence[str]) -> Callable[[], int]:
 
 
 def _print_version() -> int:
-    print(f"kps {__version__}")
+    print(f"kps {__version__} ({BUILD})")
     return 0
 
 

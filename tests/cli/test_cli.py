@@ -18,6 +18,7 @@ import trustme
 from websockets.sync.client import connect as dial
 
 import kps.sync
+from kps.protocol.build import BUILD
 from kps.protocol.server_limits import ServerLimits
 from kps.version import __version__
 
@@ -387,7 +388,7 @@ def test_a_port_alone_in_variable_and_file(serve: Callable[..., Serve], tmp_path
 
 def test_version() -> None:
     result = run("--version")
-    assert (result.returncode, result.stdout) == (0, f"kps {__version__}\n")
+    assert (result.returncode, result.stdout) == (0, f"kps {__version__} ({BUILD})\n")
 
 
 def test_a_refused_login_and_a_refused_page_leave_a_line(

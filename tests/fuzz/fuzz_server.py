@@ -25,6 +25,7 @@ import orjson
 from kps.errors import KPSError, Refused
 from kps.protocol.access.admission import read_networks
 from kps.protocol.access.identity import ALL, Identity, Permissions
+from kps.protocol.build import BUILD
 from kps.protocol.bus.ack_handle import AckHandle
 from kps.protocol.bus.history import History
 from kps.protocol.bus.mailbox import Mailbox
@@ -43,7 +44,7 @@ from kps.protocol.server.events import (
     UpgradeRequested,
 )
 from kps.protocol.server.session import ServerSession
-from kps.protocol.server.turns import TURN
+from kps.protocol.server.turns import TURN, Turns
 from kps.protocol.server_limits import RatePolicy, ServerLimits
 from kps.protocol.wire.http import HttpResponse
 from kps.protocol.wire.websocket import Output
@@ -448,7 +449,9 @@ class World:
         self.has_twin = limits is LIMITS[0] and profile & 0x80 != 0
         self.stage = Stage(limits=limits, **choices.pick(CONFIGS))
         self.hub = self.stage.hub
-        self.hub.state.turns = Weighed(SHORT_TURN if profile & 0x40 else TURN)
+        # Of compiled code no calls can be counted.
+        turns = Weighed if BUILD == "pure" else Turns
+        self.hub.state.turns = turns(SHORT_TURN if profile & 0x40 else TURN)
         self.hub.addresses.add("localhost:9313")
         sizes = choices.sizes()
         self.sizes = sizes or [1] if in_pieces else []

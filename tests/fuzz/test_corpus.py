@@ -73,6 +73,7 @@ def look_at_many(self: Mailbox, part: float) -> bool:
     return any(self.is_over for _ in range(200))
 
 
+@pytest.mark.pure("it replaces a part of the core")
 @pytest.mark.parametrize(
     ("harness", "owner", "name", "broken"),
     [

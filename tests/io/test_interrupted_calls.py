@@ -40,6 +40,7 @@ def once_within(
     monkeypatch.setattr(where, method, interrupted)
 
 
+@pytest.mark.pure("it replaces a part of the core")
 def test_a_client_that_is_closed_from_within_publish_loses_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -65,6 +66,7 @@ def test_a_client_that_is_closed_from_within_publish_loses_nothing(
         assert [next(got).data for _ in accepted] == accepted
 
 
+@pytest.mark.pure("it replaces a part of the core")
 def test_a_server_that_is_stopped_from_within_publish_loses_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -97,6 +99,7 @@ def test_ends_from_within_locked_code_hold_up_no_callback() -> None:
         assert in_thread(server.serve) is None
 
 
+@pytest.mark.pure("it replaces a part of the core")
 def test_what_a_handler_settles_waits_for_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
     with (
         kps.sync.Server("127.0.0.1:0") as server,
@@ -112,6 +115,7 @@ def test_what_a_handler_settles_waits_for_the_call(monkeypatch: pytest.MonkeyPat
         assert [response.success for response in ack.wait().values()] == [True]
 
 
+@pytest.mark.pure("it replaces a part of the core")
 def test_a_handler_does_not_wait_for_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kps.io_sync.publisher, "HIGH_WATER", 0)
     direct: queue.Queue[Any] = queue.Queue()
@@ -127,6 +131,7 @@ def test_a_handler_does_not_wait_for_room(monkeypatch: pytest.MonkeyPatch) -> No
         assert [direct.get(timeout=PATIENCE) for _ in range(2)] == [1, 2]
 
 
+@pytest.mark.pure("it replaces a part of the core")
 def test_what_a_handler_cannot_wait_for_is_refused_before_it_is_sent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -187,6 +192,7 @@ def test_the_words_of_an_exception_are_asked_for_without_the_lock() -> None:
         assert was_held == [False]
 
 
+@pytest.mark.pure("it replaces a part of the core")
 def test_events_are_handled_between_calls_only(monkeypatch: pytest.MonkeyPatch) -> None:
     were_within: list[bool] = []
 

@@ -13,6 +13,7 @@ from websockets.sync.client import ClientConnection
 from websockets.sync.client import connect as dial
 
 import kps
+from kps.protocol.build import BUILD
 from tests.io.harness import PATIENCE, AnyDriver, Inbox
 from tests.io.raw import PING, Raw, masked, message
 
@@ -116,7 +117,7 @@ def test_healthz(server: Any, connect: Connect) -> None:
     del health["uptime"]
     version = health.pop("version")
     assert version[0].isdigit()
-    assert health == {"status": "ok", "clients": 1, "topics": 1, "nodes": 1}
+    assert health == {"status": "ok", "build": BUILD, "clients": 1, "topics": 1, "nodes": 1}
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/ws/bus", "/healthz/", "/%00", "//"])

@@ -805,6 +805,7 @@ class Node(LogBook):
         return topic == "mine"
 
 
+@pytest.mark.pure("it extends a class of the core")
 class TestOfANode:
     @pytest.fixture
     def file(self, path: Path) -> Path:

@@ -54,6 +54,7 @@ class Written:
         return found
 
 
+@pytest.mark.pure("nothing comes in between within compiled code")
 @pytest.mark.parametrize("level", [1, 2])
 @pytest.mark.parametrize("nested", ["a", "b"], ids=["same-topic", "another-topic"])
 def test_a_client_loses_repeats_and_reorders_nothing(level: int, nested: str) -> None:
@@ -96,6 +97,7 @@ def test_a_client_loses_repeats_and_reorders_nothing(level: int, nested: str) ->
     assert at_every_place(run) > 200
 
 
+@pytest.mark.pure("nothing comes in between within compiled code")
 def test_a_server_loses_repeats_and_reorders_nothing() -> None:
     def run(place: int) -> bool:
         stage = Stage()
@@ -138,6 +140,7 @@ def test_a_server_loses_repeats_and_reorders_nothing() -> None:
     assert at_every_place(run) > 100
 
 
+@pytest.mark.pure("nothing comes in between within compiled code")
 @pytest.mark.parametrize("level", [1, 2])
 def test_a_client_that_is_closed_from_within_a_call_loses_nothing(level: int) -> None:
     def run(place: int) -> bool:
@@ -162,6 +165,7 @@ def test_a_client_that_is_closed_from_within_a_call_loses_nothing(level: int) ->
     assert at_every_place(run) > 50
 
 
+@pytest.mark.pure("nothing comes in between within compiled code")
 def test_a_client_settles_and_unsubscribes_behind_the_call_that_is_under_way() -> None:
     def run(place: int) -> bool:
         client, server = connected(proto=2)
@@ -192,6 +196,7 @@ def test_a_client_settles_and_unsubscribes_behind_the_call_that_is_under_way() -
     assert at_every_place(run) > 20
 
 
+@pytest.mark.pure("nothing comes in between within compiled code")
 def test_a_server_that_is_stopped_from_within_a_call_loses_nothing() -> None:
     def run(place: int) -> bool:
         stage = Stage()

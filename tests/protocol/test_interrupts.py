@@ -22,6 +22,7 @@ def connected(level: int) -> tuple[Client, FakeServer]:
     return client, server
 
 
+@pytest.mark.pure("nothing comes in between within compiled code")
 @pytest.mark.parametrize("level", [1, 2])
 def test_the_next_calls_of_a_client_work(level: int) -> None:
     def run(interruption: Interruption) -> None:
@@ -58,6 +59,7 @@ def test_the_next_calls_of_a_client_work(level: int) -> None:
     assert at_every_place(run, CORE) > 200
 
 
+@pytest.mark.pure("nothing comes in between within compiled code")
 @pytest.mark.parametrize("level", [1, 2])
 def test_what_interrupts_reading_and_writing_ends_no_call_for_good(level: int) -> None:
     def run(interruption: Interruption) -> None:
@@ -80,6 +82,7 @@ def test_what_interrupts_reading_and_writing_ends_no_call_for_good(level: int) -
     assert at_every_place(run, CORE) > 50
 
 
+@pytest.mark.pure("nothing comes in between within compiled code")
 def test_the_next_calls_of_a_server_work() -> None:
     def run(interruption: Interruption) -> None:
         stage = Stage()
@@ -123,6 +126,7 @@ def test_the_next_calls_of_a_server_work() -> None:
     assert at_every_place(run, CORE) > 200
 
 
+@pytest.mark.pure("nothing comes in between within compiled code")
 def test_nothing_is_left_of_a_client_whose_end_was_interrupted() -> None:
     def run(interruption: Interruption) -> None:
         stage = Stage()
@@ -167,6 +171,7 @@ class Item:
             self.deadline = None
 
 
+@pytest.mark.pure("nothing comes in between within compiled code")
 def test_what_has_a_deadline_is_called_all_the_same() -> None:
     def run(interruption: Interruption) -> None:
         deadlines = Deadlines()
@@ -197,6 +202,7 @@ def test_what_has_a_deadline_is_called_all_the_same() -> None:
     assert at_every_place(run, "/kps/protocol/timers.py") > 40
 
 
+@pytest.mark.pure("nothing comes in between within compiled code")
 def test_what_expires_is_called_all_the_same() -> None:
     def run(interruption: Interruption) -> None:
         deadlines = Deadlines()

@@ -40,6 +40,8 @@ from kps.protocol.wire.endpoint import Endpoint
 from kps.testing.network import Link, MemoryClient, Network
 from tests.fuzz.invariants import check_hub, check_hub_is_empty
 
+pytestmark = pytest.mark.pure("it extends a class of the core")
+
 # Steps last a multiple of half a second, and so does the wait before a reconnect. Timeouts lie
 # between, so that no two things happen at the same time and the order is known.
 RECONNECT = 1.0

@@ -266,6 +266,7 @@ class TestExpiries:
         del large
         assert gone() is None
 
+    @pytest.mark.pure("it replaces a part of the core")
     def test_one_after_the_other_needs_the_agenda_now_and_then_only(self) -> None:
         pushes = 0
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from kps.protocol.access.admission import Admission, host_of, is_loopback
 from kps.protocol.access.identity import Identity
+from kps.protocol.build import BUILD
 from kps.protocol.dialect.envelope import write
 from kps.protocol.dialect.http_calls import PATHS
 from kps.protocol.server.events import TokenPresented
@@ -106,6 +107,7 @@ class Routes:
         health = {
             "status": status,
             "version": state.config.version,
+            "build": BUILD,
             "uptime": state.uptime(),
             "clients": len(state.clients),
             "topics": len(state.bus),

@@ -119,6 +119,7 @@ class TestUsedLimiters:
         kept.put("b", other, 6.0)  # which drops what is old
         assert kept.take("a", 6.0) is limiter
 
+    @pytest.mark.pure("it replaces a part of the core")
     def test_what_an_address_left_behind_does_not_slow_it_down(self) -> None:
         comparisons = 0
 

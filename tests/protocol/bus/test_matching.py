@@ -127,6 +127,7 @@ class TestBus:
         assert set(first._encoded) == {old.encoding}
         assert set(second._encoded) == {old.encoding, new.encoding}
 
+    @pytest.mark.pure("it replaces a part of the core")
     def test_what_is_remembered_of_topics_is_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("kps.protocol.bus.subjects._MOST_ROUTES", 5)
         bus, alice = Bus(Deadlines()), Listener("alice")

@@ -117,6 +117,7 @@ class TestRows:
             outcomes.append(outcome(client, server))
         assert outcomes[0] == outcomes[1]
 
+    @pytest.mark.pure("it replaces a part of the core")
     def test_a_row_is_really_read_by_a_template(self, monkeypatch: pytest.MonkeyPatch) -> None:
         rows: list[int] = []
         read = DeliveryTemplate.read

@@ -7,6 +7,7 @@ import pytest
 from kps.testing.cluster import MemoryCluster
 
 
+@pytest.mark.pure("it replaces a part of the core")
 @pytest.mark.parametrize("steps", [0, 3])
 def test_a_fault_in_what_is_told_to_new_homes_stops_neither_the_rest_nor_the_next(
     monkeypatch: pytest.MonkeyPatch, steps: int

@@ -187,6 +187,7 @@ class TestForOperators:
             cluster[name].cluster._survey.answers.clear()
         assert Scrape(cluster, "n1").clients == {"n1": 0}
 
+    @pytest.mark.pure("it replaces a part of the core")
     @pytest.mark.parametrize("node", ["n1", "n2"])
     def test_a_fault_in_the_figures_of_a_node_ends_no_link(
         self, node: str, monkeypatch: pytest.MonkeyPatch

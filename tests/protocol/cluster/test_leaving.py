@@ -300,6 +300,7 @@ def arrived(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return arrived
 
 
+@pytest.mark.pure("it replaces a part of the core")
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("home_is", ["slow", "away"])
 def test_direct_messages_overtake_no_publications(
@@ -325,6 +326,7 @@ def test_direct_messages_overtake_no_publications(
     assert arrived == list(range(12))
 
 
+@pytest.mark.pure("it replaces a part of the core")
 def test_messages_for_a_client_that_has_moved_find_it(
     cluster: MemoryCluster, arrived: list[Any]
 ) -> None:

@@ -113,6 +113,7 @@ def test_another_cluster_is_a_stranger() -> None:
     assert not any(end.link.is_up for end in both.ends)
 
 
+@pytest.mark.pure("it replaces a part of the core")
 def test_a_node_of_a_later_version_says_more(monkeypatch: pytest.MonkeyPatch) -> None:
     def greeting(said: list[Any]) -> bytes:
         return write([*said[:3], 2, {"what": "is new"}] if said[1] == "a" else said)

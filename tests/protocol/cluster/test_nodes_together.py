@@ -476,6 +476,7 @@ def test_each_node_publishes_figures_for_those_who_watch_there(key: str | Patter
     assert {message.data["id"] for message in other.take_all()} == {"n2"}
 
 
+@pytest.mark.pure("it replaces a part of the core")
 def test_an_old_greeting_makes_no_link_fall(monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody has recorded what an earlier run of a node sent, and sends it again."""
     recorded: list[bytes] = []

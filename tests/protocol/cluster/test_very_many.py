@@ -125,6 +125,7 @@ class TestAcks:
         asks.asked(node, request.id, there, "n2")
         assert all(one.times <= 2 for one in expected)
 
+    @pytest.mark.pure("it replaces a part of the core")
     def test_a_link_that_falls_ends_no_request_of_its_next_life(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:

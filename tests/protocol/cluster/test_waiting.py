@@ -58,6 +58,7 @@ def test_a_fault_in_one_keeps_no_others_waiting() -> None:
     assert (len(faults), sorted(done)) == (3, ["0", "1", "2"])
 
 
+@pytest.mark.pure("it replaces a part of the core")
 def test_only_what_the_node_was_asked_that_has_gone_is_asked_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -287,6 +287,7 @@ def test_numbers_are_found_at_any_depth_beside_anything(bad: float) -> None:
             compose(content)
 
 
+@pytest.mark.pure("it replaces a part of the core")
 def test_plain_json_is_searched_level_by_level(monkeypatch: pytest.MonkeyPatch) -> None:
     """Looking at each value by itself would take several times as long."""
 

@@ -104,6 +104,7 @@ def count(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 class TestWhoGetsIt:
+    @pytest.mark.pure("it replaces a part of the core")
     @pytest.mark.parametrize("level", [1, 2])
     def test_a_publication_is_deflated_once_for_all(self, level: int, count: list[int]) -> None:
         room = Room()
@@ -115,6 +116,7 @@ class TestWhoGetsIt:
             ((first, message),) = one.received()
             assert (first, payload_of(message)) == (DEFLATED_FIN, WORDS)
 
+    @pytest.mark.pure("it replaces a part of the core")
     def test_others_get_it_as_it_is(self, count: list[int]) -> None:
         room = Room()
         one, other = room.client("one", "t"), room.client("other", "t", offer="")
@@ -132,6 +134,7 @@ class TestWhoGetsIt:
         assert peer.answer is not None
         assert "sec-websocket-extensions" not in peer.answer.headers
 
+    @pytest.mark.pure("it replaces a part of the core")
     def test_who_takes_a_smaller_window_only_gets_it_as_it_is(self, count: list[int]) -> None:
         room = Room()
         small = room.client("s", "t", offer="permessage-deflate; server_max_window_bits=10")
@@ -170,6 +173,7 @@ class TestWhatIsCompressed:
         room.publish("t", "x" * (LARGEST - around), "x" * (LARGEST - around + 1))
         assert reader.kinds() == [DEFLATED_FIN, TEXT_FIN]
 
+    @pytest.mark.pure("it replaces a part of the core")
     def test_nor_are_very_large_batches_on_level_1(self, count: list[int]) -> None:
         room = Room()
         writer, reader = room.client("w"), room.client("r", "t", level=1)
@@ -278,12 +282,14 @@ class Topic:
 
 
 class TestWhereItPays:
+    @pytest.mark.pure("it replaces a part of the core")
     def test_where_it_does_not_few_are_tried(self, count: list[int]) -> None:
         topic = Topic(Compressor(1024, Turns()))
         text = noise(3000)
         assert not any(topic.deflates(text) for _ in range(64 * 20))
         assert len(count) < 10 + 20
 
+    @pytest.mark.pure("it replaces a part of the core")
     def test_it_tries_again(self, count: list[int]) -> None:
         topic = Topic(Compressor(1024, Turns()))
         for _ in range(1000):
@@ -305,6 +311,7 @@ class TestWhereItPays:
             assert not one.deflates(noise(3000))
             assert other.deflates(WORDS)
 
+    @pytest.mark.pure("it replaces a part of the core")
     def test_topics_beyond_a_number_are_forgotten(self, count: list[int]) -> None:
         compressor = Compressor(1024, Turns())
         first = Topic(compressor, "first")
@@ -321,6 +328,7 @@ class TestWhereItPays:
         topic = Topic(Compressor(1024, Turns()))
         assert all(topic.deflates(HEX) for _ in range(100))
 
+    @pytest.mark.pure("it replaces a part of the core")
     def test_long_rows_of_short_frames_are_not_looked_at(self, count: list[int]) -> None:
         compressor = Compressor(1024, Turns())
         row = Entry(text_frames([b"x" * 100] * 500), Kind.DROPPABLE, 500, 500)

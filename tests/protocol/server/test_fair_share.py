@@ -736,6 +736,7 @@ def test_a_payload_that_is_too_deep_is_not_kept(array: bool) -> None:
     assert peer.session.deep is None
 
 
+@pytest.mark.pure("it replaces a part of the core")
 def test_one_look_tells_that_a_payload_is_too_deep(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each look at a megabyte of containers takes some twenty milliseconds."""
     looks, measure = 0, envelope.measure

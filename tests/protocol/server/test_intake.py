@@ -121,6 +121,7 @@ def test_replies_pass_the_backlog_by_one_at_most() -> None:
     assert replies == 5000
 
 
+@pytest.mark.pure("it replaces a part of the core")
 @pytest.mark.parametrize("is_collecting", [True, False])
 def test_a_huge_array_is_parsed_again_without_collecting_garbage(
     is_collecting: bool, monkeypatch: pytest.MonkeyPatch

@@ -10,6 +10,8 @@ from kps.protocol.server.session import ServerSession
 from kps.protocol.wire.websocket import Output
 from tests.protocol.helpers import Peer, Stage
 
+pytestmark = pytest.mark.pure("it replaces parts of the core")
+
 
 class Fault(Exception):
     pass

@@ -1380,6 +1380,7 @@ class TestTemplates:
             assert len(remembered) >= 2 * level
 
 
+@pytest.mark.pure("nothing comes in between within compiled code")
 class TestInterrupted:
     """A signal handler raises while a message with an id is handled. Its connection is lost."""
 

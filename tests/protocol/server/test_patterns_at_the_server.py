@@ -61,6 +61,7 @@ def test_subscriptions_to_patterns_count_with_the_others() -> None:
     assert codes(peers[1].ask(topic)) == ["subscribed"]
 
 
+@pytest.mark.pure("it replaces a part of the core")
 def test_too_many_that_are_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(matching, "MOST_ALIKE", 3 * len("a*0*b"))
     stage = Stage()

@@ -937,6 +937,7 @@ class TestSlowObservers:
         member(stage, "b")
         assert after(stage, watch) == [joined(4, {"id": "b"})]
 
+    @pytest.mark.pure("it replaces a part of the core")
     def test_nothing_is_written_for_it_meanwhile(self, monkeypatch: pytest.MonkeyPatch) -> None:
         stage, _, _ = self.crowded()
         member(stage, "a")

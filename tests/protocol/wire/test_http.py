@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kps.protocol.access.admission import read_networks
+from kps.protocol.build import BUILD
 from kps.protocol.server.events import OriginRefused, StrangerLeft, UpgradeRequested
 from kps.protocol.server_limits import ServerLimits
 from kps.protocol.wire.http import HttpRequest, HttpResponse
@@ -44,6 +45,7 @@ class TestHealth:
         assert orjson.loads(answer.body) == {
             "status": "ok",
             "version": "1.2.3",
+            "build": BUILD,
             "uptime": 12.5,
             "clients": 2,
             "topics": 2,

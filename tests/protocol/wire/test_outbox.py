@@ -1,6 +1,6 @@
 """The outgoing queue of a connection: its limits, and what they do.
 
-All numbers are bytes of data: an entry takes nothing besides, except in ``TestCost``.
+All numbers are bytes of data: an entry takes nothing besides, except in ``test_outbox_cost.py``.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kps.protocol.cost import ENTRY
 from kps.protocol.limits import ConnectionLimits, Overflow
 from kps.protocol.wire import outbox as outbox_module
 from kps.protocol.wire.frames import text_frame
 from kps.protocol.wire.outbox import Entry, Kind, Outbox, Push, control
 from tests.protocol.helpers import THOROUGH
+
+pytestmark = pytest.mark.pure("its entries take nothing besides their data")
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -99,36 +100,6 @@ class TestEntry:
 
     def test_one_of_the_connection_itself_holds_no_message(self) -> None:
         assert (PING.kind, PING.messages, PING.frames, PING.reply_bytes) == (Kind.CONTROL, 0, 1, 0)
-
-
-class TestCost:
-    @pytest.fixture(autouse=True)
-    def weigh(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(outbox_module, "ENTRY", ENTRY)
-        monkeypatch.setattr(outbox_module, "_AROUND_ARRAY", HEADER_AND_BRACKETS + ENTRY)
-
-    def test_an_entry_counts_with_what_it_takes_besides_its_data(self) -> None:
-        box = outbox(messages=1000, size=10 * ENTRY)
-        pushed = [box.push(Entry(b"x", Kind.DROPPABLE)) for _ in range(10)]
-        assert pushed == [Push.QUEUED] * 9 + [Push.OVERFLOW]
-        assert pending(box) == (9, 9 * (1 + ENTRY), 0)
-        assert box.take(1 << 20) == b"x" * 9
-        assert pending(box) == (0, 0, 0)
-
-    def test_frames_count_the_same_whether_or_not_they_came_together(self) -> None:
-        together = Entry(b"abc", Kind.DROPPABLE, messages=3, frames=3)
-        alone = [Entry(letter, Kind.DROPPABLE) for letter in (b"a", b"b", b"c")]
-        assert together.size == sum(entry.size for entry in alone)
-
-    def test_gathered_messages_count_as_the_entry_that_they_become(self) -> None:
-        box = gathering(messages=1000, size=3 * ENTRY + 100)
-        box.push(Entry(b"x", Kind.DROPPABLE))
-        assert box.send(b"y", Kind.FORWARDED) is Push.QUEUED
-        assert box.has_room(80)
-        assert not box.has_room(100)
-
-    def test_many_tiny_answers_pause_reading(self) -> None:
-        assert Entry(b"", Kind.REPLY).reply_bytes == ENTRY
 
 
 class TestOrder:
