@@ -183,9 +183,15 @@ def _free_port() -> int:
         return port
 
 
-def kps_serve(name: str, *options: str, level: int = 2) -> Peer:
+THIS_PYTHON = (sys.executable,)
+"""How a program in Python is run, unless a scenario says otherwise."""
+
+
+def kps_serve(
+    name: str, *options: str, level: int = 2, python: Sequence[str] = THIS_PYTHON
+) -> Peer:
     """A server of KPS with some options, spoken to on that level."""
-    command = (sys.executable, "-m", "kps", "serve", "--log-level", "error")
+    command = (*python, "-m", "kps", "serve", "--log-level", "error")
     return Peer(
         name,
         (*command, "--address", "127.0.0.1:0", *options),

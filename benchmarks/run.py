@@ -12,6 +12,7 @@ where they are not installed the results say so.
     python benchmarks/run.py --only go --write    # the part of results.md about clients in Go
     python benchmarks/run.py --only nodes --write # that about servers of several processes
     python benchmarks/run.py --only edges --write # that about frameworks, HTTP, MQTT, compression
+    make bench-compiled                           # that about the compiled core
 """
 
 import argparse
@@ -28,6 +29,7 @@ from scenarios import (
     answers,
     bridging,
     channels,
+    compiled,
     compression,
     core,
     costs,
@@ -45,7 +47,13 @@ from scenarios import (
     workers,
 )
 
-PARTS = {"python": report.PYTHON, "go": report.GO, "nodes": report.NODES, "edges": report.EDGES}
+PARTS = {
+    "python": report.PYTHON,
+    "go": report.GO,
+    "nodes": report.NODES,
+    "edges": report.EDGES,
+    "compiled": report.COMPILED,
+}
 MODULES = {
     "python": (
         flow,
@@ -62,6 +70,7 @@ MODULES = {
     "go": (golang,),
     "nodes": (workers, nodes),
     "edges": (mounted, plain_http, bridging, channels, compression),
+    "compiled": (compiled,),
 }
 SCENARIOS: dict[str, dict[str, model.Scenario]] = {
     part: {scenario.name: scenario for module in modules for scenario in module.SCENARIOS}

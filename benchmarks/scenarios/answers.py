@@ -13,6 +13,7 @@ from peers import (
     REDIS,
     SOCKETIO,
     SOCKETIO_REQUESTS,
+    THIS_PYTHON,
     WEBSOCKETS,
     Peer,
     Server,
@@ -28,19 +29,24 @@ SEQUENTIAL_CPU = Figure("processor time of one", "µs", more_is_better=False, ha
 PARALLEL_CPU = Figure("of one of 100", "µs", more_is_better=False, has_range=False)
 
 
-def measure_round_trip(server: Server, library: str, seconds: float) -> Sample:
-    with worker("echo", library, server.address, seconds) as process:
+def measure_round_trip(
+    server: Server, library: str, seconds: float, python: Sequence[str] = THIS_PYTHON
+) -> Sample:
+    with worker("echo", library, server.address, seconds, python=python) as process:
         found = process.report()
     figures = {"p50": P50, "p99": P99, "p999": P999}
     return {figure.title: found[key] * 1e6 for key, figure in figures.items()}
 
 
-def measure_requests(server: Server, library: str, seconds: float) -> Sample:
+def measure_requests(
+    server: Server, library: str, seconds: float, python: Sequence[str] = THIS_PYTHON
+) -> Sample:
     with ExitStack() as stack:
-        responder = stack.enter_context(worker("answer", library, server.address))
+        responder = stack.enter_context(worker("answer", library, server.address, python=python))
         responder.report()
         others = server.process.pid, responder.pid
-        asker = stack.enter_context(worker("ask", library, server.address, seconds, 100, *others))
+        asking = worker("ask", library, server.address, seconds, 100, *others, python=python)
+        asker = stack.enter_context(asking)
         found = asker.report()
     return {
         SEQUENTIAL.title: found["sequential"]["rate"],

@@ -156,11 +156,24 @@ LEVEL_1 = Figure("level 1", "ns", more_is_better=False)
 LEVEL_2 = Figure("level 2", "ns", more_is_better=False)
 
 
-def _step(name: str, measure: Callable[[int], float]) -> Case:
-    return Case(
-        name,
-        lambda server, scale: {LEVEL_1.title: measure(1) * 1e9, LEVEL_2.title: measure(2) * 1e9},
-    )
+STEPS: dict[str, Callable[[int], float]] = {
+    "client out": client_out,
+    "server, 1 subscriber": server_through,
+    "server, a delivery to 200": lambda level: server_through(level, 200),
+    "client in": client_in,
+}
+"""What a message costs, by its steps; each takes a level."""
+
+
+def measure_step(name: str) -> Sample:
+    """Measure a step on both levels."""
+    return {
+        figure.title: STEPS[name](level) * 1e9 for level, figure in ((1, LEVEL_1), (2, LEVEL_2))
+    }
+
+
+def _step(name: str) -> Case:
+    return Case(name, lambda server, scale: measure_step(name))
 
 
 # -- how it grows ------------------------------------------------------------------------
@@ -256,12 +269,7 @@ SCENARIOS: Sequence[Scenario] = (
         "100 are published at once. Client out: from an object to bytes. Server: from a client's "
         "bytes to a subscriber's. Client in: from bytes to the object.",
         figures=(LEVEL_1, LEVEL_2),
-        cases=(
-            _step("client out", client_out),
-            _step("server, 1 subscriber", server_through),
-            _step("server, a delivery to 200", lambda level: server_through(level, 200)),
-            _step("client in", client_in),
-        ),
+        cases=[_step(name) for name in STEPS],
     ),
     Scenario(
         name="core_subscribers",

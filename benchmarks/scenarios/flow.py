@@ -1,6 +1,5 @@
 """Messages a second from client library to client library."""
 
-import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -15,6 +14,7 @@ from peers import (
     PICOWS,
     REDIS,
     SOCKETIO,
+    THIS_PYTHON,
     WEBSOCKETS,
     Peer,
     Server,
@@ -31,21 +31,28 @@ def _cpu(title: str) -> Figure:
 CPU = _cpu("processor time: publisher"), _cpu("server"), _cpu("subscriber")
 
 
-def worker(*arguments: object) -> Process:
+def worker(*arguments: object, python: Sequence[str] = THIS_PYTHON) -> Process:
     """Start a process with a client library in it."""
-    return Process(sys.executable, str(HERE / "actors.py"), *map(str, arguments))
+    return Process(*python, str(HERE / "actors.py"), *map(str, arguments))
 
 
-def measure(server: Server, library: str, pairs: int, seconds: float) -> Sample:
+def measure(
+    server: Server,
+    library: str,
+    pairs: int,
+    seconds: float,
+    python: Sequence[str] = THIS_PYTHON,
+) -> Sample:
     """One round: subscribers in one process, publishers in another."""
     with ExitStack() as stack:
         progress = stack.enter_context(tempfile.NamedTemporaryFile())
         progress.truncate(8 * pairs)
         common = (library, server.address, progress.name, pairs)
-        subscriber = stack.enter_context(worker("subscribe", *common))
+        subscriber = stack.enter_context(worker("subscribe", *common, python=python))
         subscriber.report()
         others = server.process.pid, subscriber.pid
-        publisher = stack.enter_context(worker("publish", *common, seconds, *others))
+        publishing = worker("publish", *common, seconds, *others, python=python)
+        publisher = stack.enter_context(publishing)
         found = publisher.report()
     cpu = {figure.title: each * 1e6 for figure, each in zip(CPU, found["cpu"], strict=True)}
     return {RATE.title: found["rate"], **cpu}
