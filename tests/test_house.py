@@ -13,6 +13,8 @@ import pytest
 import kps.sync
 from kps.web.pages import FILES
 
+pytestmark = pytest.mark.pure("it reads the sources of the checkout")
+
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "kps"
 SOURCES = sorted(PACKAGE.rglob("*.py"))

@@ -1,6 +1,6 @@
 """Tasks for groups whose members are on several nodes: the home of the group gives them out."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from typing import NamedTuple
@@ -115,7 +115,7 @@ class ClusterTaskBook(TaskBook):
         home.send(Kind.OFFER, task.id, write_key(task.key), *state, *about, payload=task.data)
 
     def took(
-        self, task_id: str, member_id: str, attempt: int, failures: list[tuple[str, str]]
+        self, task_id: str, member_id: str, attempt: int, failures: Sequence[Sequence[str]]
     ) -> None:
         """Note that a member has a task that its home gave out."""
         offer = self._offers.get(task_id)

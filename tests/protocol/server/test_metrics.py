@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import kps.protocol
 from kps.errors import Refused
 from kps.protocol.bus.ack_figures import ENDS, OUTCOMES
 from kps.protocol.bus.history import History
@@ -492,7 +493,7 @@ class TestErrorCodes:
 
     def test_every_refusal_has_one_of_them(self) -> None:
         used = set()
-        for path in (ROOT / "kps" / "protocol").rglob("*.py"):
+        for path in Path(kps.protocol.__path__[0]).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "InvalidMessage":
                     used |= {arg.value for arg in node.args[1:] if isinstance(arg, ast.Constant)}

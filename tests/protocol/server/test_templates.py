@@ -163,6 +163,7 @@ class TestNobodyCanTell:
 
 
 class TestTemplates:
+    @pytest.mark.pure("it replaces a part of the core")
     @pytest.mark.parametrize("level", [1, 2])
     @pytest.mark.parametrize(
         "message",
