@@ -532,7 +532,7 @@ describe('in a browser', { skip: pages.missing }, () => {
     await isShown(page, '#clients tbody tr', sensor.id);
     await isShown(page, '#topics tbody tr', 'cellar/temperature');
     for (const width of [360, 390, 480, 620, 640, 700, 788, 820, 960, 1000, 1024, 1100, 1181, 1240, 1359, 1360, 1440, 1899, 1900, 2560]) {
-      assert.deepEqual(await cutAt(page, width, '.list :is(thead button, tbody .name *)', 110), [], `at ${width} pixels`);
+      assert.deepEqual(await cutAt(page, width, '.list :is(header .note, thead button, tbody .name *)', 110), [], `at ${width} pixels`);
       const row = page.locator('#clients tbody tr', { hasText: sensor.id });
       const { text, name } = await row.evaluate((element) => ({ text: element.innerText, name: element.querySelector('.alien').clientWidth }));
       assert.match(text, /127\.0\.0\.1:\d+/, `the address at ${width} pixels`);
