@@ -10,7 +10,7 @@ NPM_INSTALL = npm install --no-package-lock --no-audit --no-fund --silent
 # A virtual environment with the compiled core.
 COMPILED ?= .venv-compiled
 
-.PHONY: serve test test-python test-compiled wheels test-js test-angular test-go test-rust test-chat lint faces docs conformance fuzz bench bench-compiled soak soak-nodes attacks check-all clean
+.PHONY: serve test test-python test-compiled wheels test-js test-angular test-go test-rust test-chat lint faces docs conformance fuzz fuzz-compiled bench bench-compiled soak soak-nodes attacks check-all clean
 
 serve: $(VENV)/run.stamp
 	$(BIN)/kps serve
@@ -92,6 +92,9 @@ FUZZ_SECONDS ?= 30
 fuzz: $(VENV)/fuzz.stamp
 	$(BIN)/python -m tests.fuzz.run $(FUZZ_SECONDS)
 
+fuzz-compiled: $(COMPILED)/run.stamp
+	cd $(COMPILED)/checkout && ../bin/python -m tests.fuzz.run $(FUZZ_SECONDS)
+
 # KPS beside its peers, about 20 minutes. Debian's redis-server and mosquitto are among them if
 # they are installed. Servers of several processes, and what is around the bus (frameworks, HTTP,
 # MQTT), are parts of their own: run.py --only nodes, --only edges.
@@ -126,6 +129,7 @@ check-all: test lint
 	$(MAKE) test-chat
 	$(MAKE) conformance CASES=full
 	$(MAKE) fuzz FUZZ_SECONDS=720
+	$(MAKE) fuzz-compiled FUZZ_SECONDS=720
 	$(MAKE) $(VENV)/bench.stamp
 	$(BIN)/python benchmarks/soak.py --minutes 5 --driver asyncio
 	$(BIN)/python benchmarks/soak.py --minutes 5 --driver threads
@@ -156,7 +160,10 @@ $(VENV)/docs.stamp: pyproject.toml
 
 $(COMPILED)/run.stamp: pyproject.toml tools/compile_core.py $(shell find kps -name '*.py')
 	$(PYTHON) -m venv $(COMPILED)
-	KPS_COMPILE=1 $(COMPILED)/bin/pip install --quiet '.[test]'
+	rm -rf $(COMPILED)/wheels
+	$(PYTHON) tools/wheels.py --to $(COMPILED)/wheels $(PYTHON)
+	$(COMPILED)/bin/pip uninstall --quiet --yes kps
+	$(COMPILED)/bin/pip install --quiet "$$(echo $(COMPILED)/wheels/kps-*-cp3*.whl)[fuzz]"
 	mkdir -p $(COMPILED)/checkout
 	for each in *; do [ "$$each" = kps ] || ln -sfn "$(CURDIR)/$$each" $(COMPILED)/checkout; done
 	touch $@

@@ -19,7 +19,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 ROOT = Path(__file__).parent.parent
-DIST = ROOT / "dist"
 OLDEST = 11
 """The minor version of the oldest CPython that KPS supports."""
 
@@ -28,6 +27,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("pythons", nargs="*", metavar="PYTHON", help="default: all that are here")
     parser.add_argument("--build", choices=("pure", "compiled"), help="default: both")
+    parser.add_argument("--to", type=Path, default=ROOT / "dist", help="folder; default: dist")
     parser.add_argument("--no-trial", action="store_true", help="do not try them")
     options = parser.parse_args()
     pythons = options.pythons or list(pythons_here())
@@ -35,7 +35,7 @@ def main() -> None:
     for python in pythons:
         for build in (options.build,) if options.build else ("pure", "compiled"):
             if build == "compiled" or build not in wheels:  # a pure wheel is for all of them
-                wheels[build] = make_wheel(python, build)
+                wheels[build] = make_wheel(python, build, options.to)
             if not options.no_trial:
                 try_wheel(python, wheels[build], build)
 
@@ -63,8 +63,8 @@ def minor_of(python: str) -> int:
     return int(minor) if (name, major) == ("cpython", "3") else 0
 
 
-def make_wheel(python: str, build: str) -> Path:
-    """Make a wheel for a CPython."""
+def make_wheel(python: str, build: str, target: Path) -> Path:
+    """Make a wheel for a CPython, in a folder."""
     print(f"makes the {build} wheel with {python}", flush=True)
     with TemporaryDirectory() as folder:
         run([python, "-m", "venv", "venv"], folder)
@@ -72,8 +72,8 @@ def make_wheel(python: str, build: str) -> Path:
         build_it = ["pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, str(ROOT)]
         run([f"{folder}/venv/bin/python", "-m", *build_it], folder, environment)
         (made,) = Path(folder).glob("kps-*.whl")
-        DIST.mkdir(exist_ok=True)
-        kept = DIST / made.name
+        target.mkdir(parents=True, exist_ok=True)
+        kept = target / made.name
         kept.write_bytes(made.read_bytes())
     return kept
 
