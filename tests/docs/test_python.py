@@ -22,7 +22,7 @@ import pytest
 import kps.sync
 from tests.docs.blocks import ROOT, Block, blocks_of
 
-# Other tests run these, and the how-tos: test_tutorial.py, test_moving.py,
+# Other tests run these, and how to move from something else: test_tutorial.py, test_moving.py,
 # tests/testing/test_pytest_plugin.py, and those of the frameworks.
 _ELSEWHERE = ("tutorial.md", "testing.md", "channels.md", "frameworks.md")
 PAGES = [
@@ -30,7 +30,7 @@ PAGES = [
     for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
     if any(block.language == "python" for block in blocks_of(page))
     and page.name not in _ELSEWHERE
-    and page.parent.name != "how-to"
+    and not page.name.startswith("from-")
 ]
 PRELUDE = "import asyncio, json, os, re, time, kps\nfrom kps import *\n"
 _IS_PROGRAM = re.compile(r"^(?:asyncio\.run\(|.*sys\.argv)", re.M)
