@@ -1,6 +1,10 @@
 """Draws the pictures of the documentation: who sends what to whom, from top to bottom.
 
 Run ``python docs/make_pictures.py`` after a change. A test compares the files.
+
+The pictures of the examples' pages are made by the tests of these, in a browser: with
+``KPS_PICTURES=1``, ``node --test example-NAME.test.js`` in ``tests/web`` writes
+``docs/pictures/example-NAME.png``.
 """
 
 from collections.abc import Sequence

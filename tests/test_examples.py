@@ -291,6 +291,16 @@ def test_every_example_is_tested() -> None:
         assert path.stem in source
 
 
+def test_every_whole_program_has_its_tests_and_its_page() -> None:
+    for path in EXAMPLES.glob("*/*.py"):
+        if (name := path.stem) == path.parent.name:
+            assert (ROOT / "tests" / "examples" / f"test_{name}.py").exists()
+            assert (ROOT / "tests" / "web" / f"example-{name}.test.js").exists()
+            assert f"pictures/example-{name}.png" in (
+                ROOT / "docs" / "examples" / f"{name}.md"
+            ).read_text(encoding="utf-8")
+
+
 def test_the_table_of_drivers_has_every_scenario() -> None:
     suite = (ROOT / "tests" / "io" / "test_scenarios.py").read_text()
     scenarios = [name.replace("_", " ") for name in re.findall(r"^def test_(\w+)", suite, re.M)]

@@ -1,0 +1,61 @@
+"""Runs the programs of ``examples/NAME/`` as their users do."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+PATIENCE = 30.0  # seconds for anything that a test waits for
+
+
+class Program:
+    """A program that runs, and what it said first."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self.process = process
+        assert process.stdout is not None
+        self.first_line = process.stdout.readline()
+        found = re.search(r"http://127\.0\.0\.1:\d+", self.first_line)
+        self.url = found[0] if found else ""
+
+    def interrupt(self) -> str:
+        """Press Ctrl-C; it must end cleanly. Returns what it has said besides."""
+        self.process.send_signal(signal.SIGINT)
+        output, errors = self.process.communicate(timeout=PATIENCE)
+        assert self.process.returncode == 0, errors
+        assert "Traceback" not in errors, errors
+        return output
+
+
+@contextmanager
+def running(name: str, *arguments: str) -> Iterator[Program]:
+    """Run an example in a group of processes of its own, until the end of the block."""
+    process = subprocess.Popen(
+        [sys.executable, str(EXAMPLES / name / f"{name}.py"), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        program = Program(process)
+        assert program.first_line, process.communicate()[1]
+        yield program
+    finally:
+        if process.poll() is None:  # the test has failed
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def until(holds: Callable[[], object]) -> None:
+    """Wait until something holds."""
+    end = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < end, "it never came true"
+        time.sleep(0.02)

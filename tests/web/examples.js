@@ -1,0 +1,62 @@
+// What the tests of examples/NAME/ share: the program in a process of its own, pages of several users, and the picture.
+
+import assert from 'node:assert/strict';
+import { fileURLToPath } from 'node:url';
+import { createInterface } from 'node:readline';
+
+import { TIME_LIMIT, chromium, launcher, runIn } from './bus.js';
+
+export const missing = !(await launcher()) ? 'playwright-core is missing: npm install'
+  : !chromium() ? 'Chromium is missing: install it, or set KPS_CHROMIUM' : false;
+
+/** Start an example; the line that it prints first, and the URL in it. It ends with Ctrl-C after the test. */
+export async function start(t, name, ...options) {
+  const program = runIn('', {}, `examples/${name}/${name}.py`, ...options);
+  let complaints = '';
+  program.stderr.on('data', (data) => { complaints += data; });
+  t.after(async () => {
+    program.kill('SIGINT');
+    await program.ended;
+  });
+  for await (const line of createInterface({ input: program.stdout })) {
+    program.stdout.resume();
+    return { line, url: /http:\S+/.exec(line)?.[0] };
+  }
+  throw new Error(`it has not started; KPS_PYTHON names the Python that has kps\n${complaints}`);
+}
+
+// What a page may complain of: that the program is away, which ends before the pages.
+const UNREACHABLE = /net::ERR_|WebSocket connection to|ConnectFailed/;
+
+/** A page of another user: in a context of its own, which may complain of nothing but what `allowed` matches. */
+export async function open(t, browser, url, { allowed = /^$/, ...options } = {}) {
+  const context = await browser.newContext({ viewport: { width: 1000, height: 600 }, ...options });
+  context.setDefaultTimeout(TIME_LIMIT);
+  const complaints = [];
+  context.on('console', (message) => ['error', 'warning'].includes(message.type()) && complaints.push(message.text()));
+  context.on('weberror', (error) => complaints.push(String(error.error().stack)));
+  t.after(async () => {
+    await context.close();
+    assert.deepEqual(complaints.filter((text) => !UNREACHABLE.test(text) && !allowed.test(text)), []);
+  });
+  const page = await context.newPage();
+  await page.goto(url);
+  return page;
+}
+
+/** At both widths nothing is cut off. */
+export async function fits(page) {
+  const before = page.viewportSize();
+  for (const width of [390, 1440]) {
+    await page.setViewportSize({ width, height: 800 });
+    assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), `too wide for ${width} px`);
+  }
+  await page.setViewportSize(before);
+}
+
+/** With KPS_PICTURES=1, make the picture of the documentation anew: docs/pictures/example-NAME.png. */
+export async function picture(page, name) {
+  if (process.env.KPS_PICTURES !== '1') return;
+  const path = fileURLToPath(new URL(`../../docs/pictures/example-${name}.png`, import.meta.url));
+  await page.screenshot({ path, fullPage: true, animations: 'disabled', caret: 'hide' });
+}
