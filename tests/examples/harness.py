@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,12 +25,19 @@ class Program:
         found = re.search(r"http://127\.0\.0\.1:\d+", self.first_line)
         self.url = found[0] if found else ""
 
+    def bus(self) -> str:
+        """Return the address of the bus, as the page names it."""
+        with urllib.request.urlopen(self.url, timeout=PATIENCE) as answer:
+            found = re.search(r"http://(127\.0\.0\.1:\d+)/kps\.js", answer.read().decode())
+        assert found
+        return found[1]
+
     def interrupt(self) -> str:
         """Press Ctrl-C; it must end cleanly. Returns what it has said besides."""
         self.process.send_signal(signal.SIGINT)
         output, errors = self.process.communicate(timeout=PATIENCE)
         assert self.process.returncode == 0, errors
-        assert "Traceback" not in errors, errors
+        assert "\nTraceback" not in f"\n{errors}", errors  # those in the log are indented
         return output
 
 

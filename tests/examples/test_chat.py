@@ -1,20 +1,12 @@
 """``examples/chat``: who has read a line, what late comers see, and who cannot pose as another."""
 
 import asyncio
-import re
 
-import httpx
 import pytest
 
 import kps
+from tests.examples.addresses import bus_of
 from tests.examples.harness import PATIENCE, running
-
-
-def bus_of(url: str) -> str:
-    """Read where the page finds the bus."""
-    found = re.search("address = '(.*)'", httpx.get(f"{url}/bus.js", timeout=PATIENCE).text)
-    assert found is not None
-    return found[1]
 
 
 def enter(address: str, name: str, secret: str = "") -> kps.Client:

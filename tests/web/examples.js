@@ -58,5 +58,6 @@ export async function fits(page) {
 export async function picture(page, name) {
   if (process.env.KPS_PICTURES !== '1') return;
   const path = fileURLToPath(new URL(`../../docs/pictures/example-${name}.png`, import.meta.url));
+  await page.setViewportSize({ width: 1000, height: 200 }); // it becomes as high as the page
   await page.screenshot({ path, fullPage: true, animations: 'disabled', caret: 'hide' });
 }
