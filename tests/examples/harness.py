@@ -38,6 +38,7 @@ class Program:
         output, errors = self.process.communicate(timeout=PATIENCE)
         assert self.process.returncode == 0, errors
         assert "\nTraceback" not in f"\n{errors}", errors  # those in the log are indented
+        assert "Traceback" not in errors, errors
         return output
 
 
