@@ -54,13 +54,6 @@ def test_request_with_acks() -> None:
     )
 
 
-def test_iot_collector() -> None:
-    output = finish(start(str(EXAMPLES / "iot_collector.py"), "127.0.0.1:0"))
-    lines = output.splitlines()
-    assert len(lines) == 5
-    assert all(re.fullmatch(r"sensor-\d: 20 readings, \d+\.\d °C on average", x) for x in lines)
-
-
 def test_journal(tmp_path: Path) -> None:
     journal = tmp_path / "orders.jsonl"
 
