@@ -23,7 +23,7 @@ test-python: $(VENV)/dev.stamp
 # The Python tests on the compiled core, which takes minutes to make. They run beside the checkout's
 # kps and not in it, so that they, and the programs that they start, import what is installed.
 test-compiled: $(COMPILED)/run.stamp
-	cd $(COMPILED)/checkout && KPS_BUILD=compiled ../bin/pytest -n $(PYTEST_WORKERS) $(PYTEST_ARGS)
+	cd $(COMPILED)/checkout && BUILD_UNDER_TEST=compiled ../bin/pytest -n $(PYTEST_WORKERS) $(PYTEST_ARGS)
 
 # The wheels, pure and compiled, for each CPython that is here: made, and tried in an empty folder.
 # PYTHONS="python3.12" is some of them.

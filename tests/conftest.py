@@ -24,8 +24,8 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))
 
 
 def pytest_configure() -> None:
-    """Refuse to test another build than the one that ``KPS_BUILD`` names."""
-    wanted = os.environ.get("KPS_BUILD", BUILD)
+    """Refuse to test another build than the one that ``BUILD_UNDER_TEST`` names."""
+    wanted = os.environ.get("BUILD_UNDER_TEST", BUILD)
     if wanted != BUILD:
         raise pytest.UsageError(f"the {BUILD} build is imported, and not the {wanted} one")
 

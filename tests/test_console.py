@@ -12,7 +12,7 @@ import kps
 from tests.io.harness import DRIVERS, AnyDriver, eventually
 
 ROOT = Path(__file__).parent.parent
-WEB = ROOT / "kps" / "web"
+WEB = Path(kps.__file__).parent / "web"
 CLIENTS = ("client.js", "kps.js")
 FILES = sorted(file.name for file in WEB.iterdir() if file.suffix in (".css", ".html", ".js"))
 

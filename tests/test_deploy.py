@@ -42,6 +42,7 @@ def test_the_unit_is_what_systemd_understands(tmp_path: Path) -> None:
     assert settled.values["config"].value == "/etc/kps/kps.toml"
 
 
+@pytest.mark.pure("it looks at the checkout")
 def test_the_container_is_made_of_what_there_is() -> None:
     text = (DEPLOY / "Dockerfile").read_text().replace("\\\n", "")
     ignored = (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines()

@@ -317,7 +317,7 @@ class TestPage:
         table = page.partition("| event | level | when |")[2]
         cells = re.findall(r"^\|((?: `[a-z_]+`,?)+) \|", table, re.M)
         named = set(re.findall(r"`([a-z_]+)`", " ".join(cells)))
-        sources = (ROOT / "kps").rglob("*.py")
+        sources = Path(kps.__file__).parent.rglob("*.py")
         written = set(
             re.findall(
                 r'"([a-z_]+)"', " ".join(path.read_text(encoding="utf-8") for path in sources)

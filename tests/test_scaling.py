@@ -16,6 +16,7 @@ Rows = dict[str, list[str]]
 colon."""
 
 pytestmark = [
+    pytest.mark.pure("its nodes extend classes of the core"),
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="it describes the machine"),
 ]

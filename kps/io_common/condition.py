@@ -5,12 +5,18 @@ leaves the lock taken, and all threads hang. One that comes in as ``wait`` has r
 leaves it released, and the callers fail as they release it again.
 """
 
+import sys
 import threading
 from _thread import allocate_lock
 from collections.abc import Callable
 from operator import call
 from time import monotonic
 from typing import Any
+
+# A signal that comes as the main thread is about to wait does not end the wait, and on Windows
+# none does. So the main thread, which runs the handlers, never waits for ever.
+STEP = 0.5 if sys.platform == "win32" else 5.0
+"""Seconds after which an endless wait of the main thread returns."""
 
 
 class Condition:
@@ -34,7 +40,10 @@ class Condition:
         return bool(self._waiters)
 
     def wait(self, timeout: float | None = None) -> None:
-        """With the lock held: release it until a ``notify``, for up to ``timeout`` seconds."""
+        """With the lock held: release it until a ``notify``, for up to ``timeout`` seconds.
+
+        It may return early: what the caller waits for need not hold.
+        """
         lock: Any = self.lock
         waiter = allocate_lock()
         waiter.acquire()
@@ -43,8 +52,10 @@ class Condition:
         try:
             # No exception comes in between the release and the note of it: this is one call.
             released.extend(map(call, (lock._release_save,)))
-            if timeout is None:
+            if timeout is None and threading.get_ident() != threading.main_thread().ident:
                 waiter.acquire()
+            elif timeout is None:
+                waiter.acquire(timeout=STEP)
             else:
                 waiter.acquire(timeout=min(max(0.0, timeout), threading.TIMEOUT_MAX))
         finally:

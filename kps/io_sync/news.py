@@ -1,15 +1,11 @@
 """Waits until a condition holds, in any thread."""
 
-import sys
 import threading
 from collections.abc import Callable
 from typing import Any
 
 from kps.io_common.condition import Condition
 from kps.io_sync.runtime import Runtime
-
-# On Windows an endless wait would keep signals away from the main thread.
-_STEP = 0.5 if sys.platform == "win32" else None
 
 
 class News:
@@ -48,7 +44,7 @@ class News:
             if condition():
                 return True
             if timeout is None:
-                self._wait_until(condition, lambda: _STEP)
+                self._wait_until(condition, lambda: None)
                 return True
             ends = runtime.clock() + timeout
             self._wait_until(

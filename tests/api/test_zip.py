@@ -5,6 +5,8 @@ import sys
 import zipfile
 from pathlib import Path
 
+import pytest
+
 PACKAGE = Path(__file__).parent.parent.parent / "kps"
 
 PROGRAM = """
@@ -21,6 +23,7 @@ with kps.sync.Server("127.0.0.1:0") as server, kps.sync.Client(server.address) a
 """
 
 
+@pytest.mark.pure("no archive can hold machine code")
 def test_kps_runs_from_a_zip_archive(tmp_path: Path) -> None:
     archive = tmp_path / "kps.zip"
     with zipfile.ZipFile(archive, "w") as written:

@@ -3,14 +3,12 @@
 ``run.py`` starts it, and libFuzzer does, which merges in processes of its own. Needs atheris.
 """
 
-import importlib
+import importlib.util
 import shlex
 import sys
 from pathlib import Path
 
 import atheris
-
-ROOT = Path(__file__).parents[2]
 
 
 def main() -> None:
@@ -27,8 +25,12 @@ def main() -> None:
 
 def beside_the_core() -> list[str]:
     """The modules of the package that no harness runs: to watch them would only cost time."""
-    files = (ROOT / "kps").rglob("*.py")
-    names = (".".join(file.relative_to(ROOT).with_suffix("").parts) for file in files)
+    found = importlib.util.find_spec("kps")  # it must not be imported yet
+    assert found is not None
+    assert found.origin is not None
+    package = Path(found.origin).parent
+    files = package.rglob("*.py")
+    names = (".".join(file.relative_to(package.parent).with_suffix("").parts) for file in files)
     modules = (name.removesuffix(".__init__") for name in names)
     return [name for name in modules if not name.startswith("kps.protocol")]
 

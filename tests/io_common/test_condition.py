@@ -3,6 +3,9 @@
 import threading
 from collections.abc import Callable
 
+import pytest
+
+from kps.io_common import condition as module
 from kps.io_common.condition import Condition
 from tests.interrupting import Interruption, at_every_place
 
@@ -121,3 +124,12 @@ def test_a_signal_handler_may_notify_in_between() -> None:
     while run(at):
         at += 1
     assert at > 5
+
+
+def test_the_main_thread_looks_for_signals_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that comes as it is about to wait does not wake it."""
+    monkeypatch.setattr(module, "STEP", 0.001)
+    condition = Condition()
+    with condition.lock:
+        condition.wait()  # nobody will notify it
+    assert not condition.has_waiters

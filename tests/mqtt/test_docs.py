@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 
+import kps.mqtt
 import kps.sync
 from kps.mqtt.core.rules import InRule, OutRule
 from kps.mqtt.core.settings import Settings
@@ -18,7 +19,7 @@ from tests.mqtt.harness import PATIENCE, broker, needs_broker, peer, until_now
 
 ROOT = Path(__file__).parent.parent.parent
 PAGE = (ROOT / "docs" / "mqtt.md").read_text(encoding="utf-8")
-SOURCES = [path.read_text(encoding="utf-8") for path in (ROOT / "kps" / "mqtt").rglob("*.py")]
+SOURCES = [path.read_text(encoding="utf-8") for path in Path(kps.mqtt.__path__[0]).rglob("*.py")]
 
 
 @contextmanager
