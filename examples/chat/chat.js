@@ -94,7 +94,8 @@ function writeTo(name) {
 
 function tell(key, text) {
   readers.set(key, text);
-  for (const line of lines.querySelectorAll('.mine')) if (line.dataset.key === key) line.querySelector('.read').textContent = text;
+  const line = lines.querySelector(`.mine[data-key="${key}"] .read`);
+  if (line) line.textContent = text;
 }
 
 /** Tell below a line who has read it, as the answers come. */

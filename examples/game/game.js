@@ -21,7 +21,7 @@ let members = new Map(); // what the players say about themselves, by id
 // -- drawing --------------------------------------------------------------------------------------------------------
 
 const nameOf = (info) => String(info?.name ?? '').slice(0, 20);
-const colourOf = (id) => `hsl(${[...id].reduce((sum, letter) => sum * 31 + letter.charCodeAt(), 7) % 360} 62% 48%)`;
+const colourOf = (id) => `hsl(${[...id].reduce((sum, letter) => (sum * 31 + letter.charCodeAt()) % 360, 7)} 62% 48%)`;
 
 function element(tag, text = '') {
   return Object.assign(document.createElement(tag), { textContent: text });

@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 
+import { comeBack, goAway, lend } from './away.js';
 import { launch } from './bus.js';
 import { fits, missing, open, picture, start } from './examples.js';
 
@@ -85,6 +86,28 @@ describe('the chat', { skip: missing }, () => {
     await line(bob, 'three').waitFor();
     assert.deepEqual(await shown(bob), ['one', 'two', 'three']);
     assert.deepEqual(await shown(alice), ['one', 'two', 'three']);
+  });
+
+  test('who has had no connection gets what was said meanwhile, once and in order', async (t) => {
+    const chat = await begin(t);
+    const [alice, bob] = [await enter(t, chat, 'alice'), await enter(t, chat, 'bob')];
+    await lend(bob);
+    await bob.locator('#people', { hasText: 'bob (you)' }).waitFor();
+    await write(alice, 'one');
+    await isRead(alice, 'one', 'read by bob');
+    await goAway(bob);
+    await bob.locator('#state', { hasText: 'no connection' }).waitFor();
+    await write(bob, 'mine');
+    await bob.locator('#state', { hasText: 'not sent' }).waitFor();
+    for (const text of ['two', 'three']) {
+      await write(alice, text);
+      await isRead(alice, text, 'nobody is here');
+    }
+    await comeBack(bob);
+    await line(bob, 'three').waitFor();
+    await bob.getByLabel('Message').press('Enter'); // it is still there
+    await line(alice, 'mine').waitFor();
+    for (const page of [alice, bob]) assert.deepEqual(await shown(page), ['one', 'two', 'three', 'mine']);
   });
 
   test('a private line goes to one person, and says whether that one is there', async (t) => {

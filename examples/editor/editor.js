@@ -1,0 +1,162 @@
+import { Client, address } from './bus.js';
+import { Text, changed, editOf } from './text.js';
+
+const [people, name, mirror, area, state] =
+  ['#people', '#name', 'pre', 'textarea', '#state'].map((one) => document.querySelector(one));
+const id = crypto.randomUUID().slice(0, 13); // a new author each time, so no two letters have the same id
+let text = new Text();
+let shown = []; // the marks whose letters are in the textarea
+let unsent = []; // edits that the program may not have yet
+let isSending = false;
+let isComposing = false; // a letter of several keys, into which nothing may come
+let others = []; // who else is here: id, name, and the mark behind which their cursor is
+
+const client = new Client(address, {
+  id,
+  token: crypto.randomUUID(),
+  onConnect: () => { say(); send(); },
+  onDisconnect: () => say(),
+  onLost: () => open().catch(console.error), // away for so long that not all edits are kept
+  onClose: (error) => { area.disabled = true; if (error) state.textContent = `gone: ${error.message}`; },
+});
+
+function say() {
+  const where = client.connected ? '' : 'No connection: go on writing, it is kept here. ';
+  const what = unsent.length ? `${unsent.length} edits are to be sent.` : 'All is saved.';
+  state.textContent = where + what;
+}
+
+// -- what others write ----------------------------------------------------------------------------------------------
+
+/** Get the whole text, and then all edits from there on, so that there is no gap between the two. */
+async function open() {
+  client.unsubscribe('edits');
+  const { marks, position } = await client.requestToId('editor', 'open');
+  text = new Text(marks);
+  try {
+    for (const edit of unsent) text.apply(edit);
+  } catch {
+    unsent = []; // they are about another text: the program has begun anew
+  }
+  show();
+  await client.subscribe('edits', ({ data }) => {
+    text.apply(data); // also our own, which changes nothing any more
+    show();
+  }, { since: position });
+  area.disabled = false;
+}
+
+/** Show the text. The selection stays at its letters, wherever they are now. */
+function show() {
+  if (isComposing) return;
+  const ends = [area.selectionStart, area.selectionEnd].map(markAt);
+  area.value = text;
+  shown = text.shown.map((mark) => [...mark]);
+  area.setSelectionRange(...ends.map((mark) => text.lengthTo(mark)));
+  showCursors();
+}
+
+/** The mark before a place in the textarea, or `null`. */
+function markAt(place) {
+  let [length, found] = [0, null];
+  for (const mark of shown) {
+    if (length >= place) break;
+    length += mark[2].length;
+    found = mark;
+  }
+  return found;
+}
+
+function showCursors() {
+  const whole = String(text);
+  const cursors = others.map((one) => ({ ...one, place: text.lengthTo(one.at) }));
+  cursors.sort((one, other) => one.place - other.place);
+  let from = 0;
+  mirror.replaceChildren(...cursors.flatMap(({ name: who, colour, place }) => {
+    const flag = document.createElement('i');
+    flag.dataset.name = who;
+    flag.style.setProperty('--colour', colour);
+    const before = whole.slice(from, place);
+    from = place;
+    return [before, flag];
+  }), `${whole.slice(from)}\n`);
+}
+
+// -- what this author writes ----------------------------------------------------------------------------------------
+
+function write() {
+  if (isComposing) return;
+  const edit = editOf(shown, area.value, text.next, id);
+  if (!edit.insert && !edit.remove.length) return;
+  text.apply(edit); // at once: nobody waits for the network to see what they type
+  shown = changed(shown, edit);
+  unsent.push(edit);
+  show();
+  send();
+}
+
+/** Send what is unsent, until the program has said that it has it. What it gets twice changes nothing. */
+async function send() {
+  say();
+  if (isSending || !unsent.length || !client.connected) return;
+  isSending = true;
+  const sent = [...unsent];
+  try {
+    await client.requestToId('editor', sent);
+    unsent = unsent.filter((edit) => !sent.includes(edit));
+  } catch (error) {
+    if (error.name === 'RequestFailed') { // it does not take them
+      unsent = [];
+      await open();
+    }
+  } finally {
+    isSending = false;
+  }
+  send(); // what has come meanwhile; without connection `onConnect` goes on
+}
+
+area.addEventListener('input', write);
+area.addEventListener('compositionstart', () => { isComposing = true; });
+area.addEventListener('compositionend', () => { isComposing = false; write(); show(); });
+
+// -- who is here ----------------------------------------------------------------------------------------------------
+
+const colourOf = (one) => `hsl(${[...one].reduce((sum, letter) => (sum * 31 + letter.charCodeAt()) % 360, 7)} 60% 38%)`;
+const nameOf = (info) => String(info?.name || 'somebody').slice(0, 20);
+const isMark = (at) => Array.isArray(at) && at.length === 2;
+
+function showPeople({ members }) {
+  const all = [...members ?? []].map(([one, info]) => ({ one, name: nameOf(info), colour: colourOf(one), at: info?.at }));
+  people.replaceChildren(...all.map(({ one, name: who, colour }) => {
+    const item = document.createElement('li');
+    item.textContent = one === id ? `${who} (you)` : who;
+    item.style.setProperty('--colour', colour);
+    return item;
+  }));
+  others = all.filter(({ one, at }) => one !== id && isMark(at));
+  showCursors();
+}
+
+/** Tell the others where the cursor is: behind which letter, so that it is right in their text as well. */
+async function tellCursor() {
+  const info = { name: name.value, at: markAt(area.selectionEnd)?.slice(0, 2) ?? [] };
+  // Another info replaces the one before, and stays when its own subscription ends.
+  (await client.subscribe('cursors', () => {}, { info })).unsubscribe();
+}
+
+let soon;
+function tellCursorSoon() {
+  soon ??= setTimeout(() => { soon = undefined; tellCursor().catch(() => {}); }, 150);
+}
+document.addEventListener('selectionchange', tellCursorSoon);
+area.addEventListener('input', tellCursorSoon);
+name.addEventListener('input', () => { localStorage.name = name.value; tellCursorSoon(); });
+
+name.value = localStorage.name ?? '';
+addEventListener('pagehide', () => client.close()); // who says goodbye has left at once
+addEventListener('pageshow', ({ persisted }) => persisted && location.reload());
+await client.connect();
+await client.subscribe('cursors', () => {}, { presence: showPeople });
+tellCursorSoon();
+await open();
+area.focus();
