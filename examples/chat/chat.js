@@ -57,13 +57,17 @@ async function join(name) {
   writeTo('');
   rooms.replaceChildren(...ROOMS.map((one) => entry(one, () => join(one), one === name)));
   const { signal } = here;
-  // The past first, then what is new, each line once. The server takes it as read when `seen` is fulfilled.
-  await client.subscribe(`rooms/${name}`, ({ from, data }) => {
-    typing.delete(from);
-    draw(from, data);
-    return seen();
-  }, { last: 50, presence: showPeople, signal });
-  await client.subscribe(`typing/${name}`, showTyping, { signal });
+  try {
+    // The past first, then what is new, each line once. A line counts as handled when `seen` is fulfilled.
+    await client.subscribe(`rooms/${name}`, ({ from, data }) => {
+      typing.delete(from);
+      draw(from, data);
+      return seen();
+    }, { last: 50, presence: showPeople, signal });
+    await client.subscribe(`typing/${name}`, showTyping, { signal });
+  } catch (error) {
+    if (!signal.aborted) say('state', error.message); // else somebody is in another room already
+  }
 }
 
 function entry(name, act, isCurrent = false) {

@@ -4,7 +4,7 @@
 
 ``rooms/NAME`` has the lines of a room, and its members are those who are subscribed to it.
 ``typing/NAME`` tells who types there. A private line is a direct message. Arguments: optionally
-the address of the bus, and the port of the page.
+the address of the bus (localhost:8001), and the port of the page (8000).
 """
 
 import re
@@ -63,7 +63,7 @@ class Page(SimpleHTTPRequestHandler):
         """Write nothing for each request."""
 
 
-def main(address: str = "localhost:9313", port: str = "8000") -> None:
+def main(address: str = "localhost:8001", port: str = "8000") -> None:
     files = partial(Page, directory=str(Path(__file__).parent))
     with ThreadingHTTPServer(("127.0.0.1", int(port)), files) as pages:
         url = f"http://127.0.0.1:{pages.server_port}"

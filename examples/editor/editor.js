@@ -3,20 +3,22 @@ import { Text, changed, editOf } from './text.js';
 
 const [people, name, mirror, area, state] =
   ['#people', '#name', 'pre', 'textarea', '#state'].map((one) => document.querySelector(one));
+const PASSING = ['ConnectionLost', 'NotConnected', 'ClientClosed', 'RequestTimeout']; // who tries again may succeed
 const id = crypto.randomUUID().slice(0, 13); // a new author each time, so no two letters have the same id
 let text = new Text();
 let shown = []; // the marks whose letters are in the textarea
 let unsent = []; // edits that the program may not have yet
 let isSending = false;
+let isOpen = false; // whether all edits come that are not in the text
 let isComposing = false; // a letter of several keys, into which nothing may come
 let others = []; // who else is here: id, name, and the mark behind which their cursor is
 
 const client = new Client(address, {
   id,
   token: crypto.randomUUID(),
-  onConnect: () => { say(); send(); },
+  onConnect: () => (isOpen ? send() : open()),
   onDisconnect: () => say(),
-  onLost: () => open().catch(console.error), // away for so long that not all edits are kept
+  onLost: () => open(), // away for so long that not all edits are kept
   onClose: (error) => { area.disabled = true; if (error) state.textContent = `gone: ${error.message}`; },
 });
 
@@ -30,20 +32,28 @@ function say() {
 
 /** Get the whole text, and then all edits from there on, so that there is no gap between the two. */
 async function open() {
+  isOpen = false;
   client.unsubscribe('edits');
-  const { marks, position } = await client.requestToId('editor', 'open');
-  text = new Text(marks);
   try {
+    const { marks, position } = await client.requestToId('editor', 'open');
+    text = new Text(marks);
     for (const edit of unsent) text.apply(edit);
-  } catch {
-    unsent = []; // they are about another text: the program has begun anew
-  }
-  show();
-  await client.subscribe('edits', ({ data }) => {
-    text.apply(data); // also our own, which changes nothing any more
     show();
-  }, { since: position });
-  area.disabled = false;
+    await client.subscribe('edits', ({ data }) => {
+      text.apply(data); // also our own, which changes nothing any more
+      show();
+    }, { since: position });
+    isOpen = true;
+  } catch (error) {
+    if (error instanceof RangeError) unsent = []; // they are about another text: the program has begun anew
+    if (client.connected) setTimeout(open, 500); // else `onConnect` opens it
+    return;
+  }
+  if (area.disabled) {
+    area.disabled = false;
+    area.focus();
+  }
+  send();
 }
 
 /** Show the text. The selection stays at its letters, wherever they are now. */
@@ -98,16 +108,18 @@ function write() {
 /** Send what is unsent, until the program has said that it has it. What it gets twice changes nothing. */
 async function send() {
   say();
-  if (isSending || !unsent.length || !client.connected) return;
+  if (isSending || !isOpen || !unsent.length || !client.connected) return;
   isSending = true;
   const sent = [...unsent];
   try {
     await client.requestToId('editor', sent);
     unsent = unsent.filter((edit) => !sent.includes(edit));
   } catch (error) {
-    if (error.name === 'RequestFailed') { // it does not take them
+    if (!PASSING.includes(error.name)) { // it does not take them
       unsent = [];
       await open();
+      state.textContent = `Not taken: ${error.message}`;
+      return;
     }
   } finally {
     isSending = false;
@@ -123,7 +135,7 @@ area.addEventListener('compositionend', () => { isComposing = false; write(); sh
 
 const colourOf = (one) => `hsl(${[...one].reduce((sum, letter) => (sum * 31 + letter.charCodeAt()) % 360, 7)} 60% 38%)`;
 const nameOf = (info) => String(info?.name || 'somebody').slice(0, 20);
-const isMark = (at) => Array.isArray(at) && at.length === 2;
+const isPlace = (at) => at === null || (Array.isArray(at) && at.length === 2); // `null` is before all letters
 
 function showPeople({ members }) {
   const all = [...members ?? []].map(([one, info]) => ({ one, name: nameOf(info), colour: colourOf(one), at: info?.at }));
@@ -133,13 +145,13 @@ function showPeople({ members }) {
     item.style.setProperty('--colour', colour);
     return item;
   }));
-  others = all.filter(({ one, at }) => one !== id && isMark(at));
+  others = all.filter(({ one, at }) => one !== id && isPlace(at));
   showCursors();
 }
 
 /** Tell the others where the cursor is: behind which letter, so that it is right in their text as well. */
 async function tellCursor() {
-  const info = { name: name.value, at: markAt(area.selectionEnd)?.slice(0, 2) ?? [] };
+  const info = { name: name.value, at: markAt(area.selectionEnd)?.slice(0, 2) ?? null };
   // Another info replaces the one before, and stays when its own subscription ends.
   (await client.subscribe('cursors', () => {}, { info })).unsubscribe();
 }
@@ -158,5 +170,3 @@ addEventListener('pageshow', ({ persisted }) => persisted && location.reload());
 await client.connect();
 await client.subscribe('cursors', () => {}, { presence: showPeople });
 tellCursorSoon();
-await open();
-area.focus();

@@ -5,7 +5,8 @@
 Each letter has an id, and an edit says behind which letter it belongs, not at which place: so edits
 of several people come to the same text, in whatever order. A page sends its edits to this program,
 which checks them and publishes them on ``edits``. Who is there, and where their cursors are, is the
-presence of ``cursors``. Arguments: optionally the address of the bus, and the port of the page.
+presence of ``cursors``. Arguments: optionally the address of the bus (localhost:8001), and the
+port of the page (8000).
 """
 
 import sys
@@ -115,7 +116,7 @@ class Page(SimpleHTTPRequestHandler):
         """Write nothing for each request."""
 
 
-def main(address: str = "localhost:9313", port: str = "8000") -> None:
+def main(address: str = "localhost:8001", port: str = "8000") -> None:
     text = Text()
     files = partial(Page, directory=str(Path(__file__).parent))
     with ThreadingHTTPServer(("127.0.0.1", int(port)), files) as pages:

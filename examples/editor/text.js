@@ -12,6 +12,12 @@ export class Text {
 
   indexOf([number, author]) { return this.marks.findIndex((mark) => mark[0] === number && mark[1] === author); }
 
+  find(mark) {
+    const index = this.indexOf(mark);
+    if (index < 0) throw new RangeError('the text has no such letter');
+    return index;
+  }
+
   /** The number for the next letter of this author. */
   get next() { return 1 + this.marks.reduce((most, [number]) => Math.max(most, number), 0); }
 
@@ -21,10 +27,10 @@ export class Text {
     return this.marks.slice(0, end).reduce((length, [, , letter]) => length + letter.length, 0);
   }
 
-  /** Make an edit. One that was made before changes nothing. */
+  /** Make an edit. One that was made before changes nothing. Throws `RangeError` if it is about another text. */
   apply({ remove, insert, id: [number, author], after }) {
-    for (const one of remove) this.marks[this.indexOf(one)][2] = '';
-    let place = after ? this.indexOf(after) + 1 : 0;
+    for (const one of remove) this.marks[this.find(one)][2] = '';
+    let place = after ? this.find(after) + 1 : 0;
     for (const [offset, letter] of [...insert].entries()) {
       const mark = [number + offset, author, letter];
       const known = this.indexOf(mark);

@@ -5,7 +5,7 @@
 The program alone decides what happens. A player tells it a direction, as a direct message. It
 publishes the whole state on ``arena`` 20 times a second, and who has won on ``wins``. Players are
 those who are subscribed to ``arena`` with a name; others watch. Arguments: optionally the address
-of the bus, and the port of the page.
+of the bus (localhost:8001), and the port of the page (8000).
 """
 
 import asyncio
@@ -143,7 +143,7 @@ class Page(SimpleHTTPRequestHandler):
         """Write nothing for each request."""
 
 
-def main(address: str = "localhost:9313", port: str = "8000") -> None:
+def main(address: str = "localhost:8001", port: str = "8000") -> None:
     arena = Arena(random.Random())
     files = partial(Page, directory=str(Path(__file__).parent))
     with ThreadingHTTPServer(("127.0.0.1", int(port)), files) as pages:

@@ -1,11 +1,13 @@
 // The editor of examples/editor, in the browsers of several authors.
 
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { after, before, describe, test } from 'node:test';
 
 import { comeBack, goAway, lend } from './away.js';
-import { TIME_LIMIT, launch } from './bus.js';
+import { TIME_LIMIT, launch, run } from './bus.js';
 import { fits, missing, open, picture, start } from './examples.js';
+import { freePort } from './how-to.js';
 
 describe('the editor', { skip: missing }, () => {
   let browser;
@@ -94,5 +96,25 @@ describe('the editor', { skip: missing }, () => {
     await comeBack(bob);
     for (const page of [alice, bob]) await until(page, (text) => text === 'zero one 🍎 three four');
     await isSaved(bob);
+  });
+
+  test('a program that has begun anew has a new text, in which one goes on', async (t) => {
+    const ports = [`127.0.0.1:${await freePort()}`, String(await freePort())];
+    const program = run('examples/editor/editor.py', ...ports);
+    await once(program.stdout, 'data');
+    const bob = await enter(t, `http://127.0.0.1:${ports[1]}`, 'bob');
+    await paper(bob).fill('old');
+    await isSaved(bob);
+    program.kill('SIGINT');
+    await program.ended;
+    await bob.locator('#state', { hasText: 'No connection' }).waitFor();
+    await goTo(bob, 3);
+    await bob.keyboard.type('er');
+    assert.equal(await textOf(bob), 'older');
+    const url = (await start(t, 'editor', ...ports)).url;
+    await until(bob, (text) => text === '');
+    await paper(bob).fill('new');
+    const carol = await enter(t, url, 'carol');
+    await until(carol, (text) => text === 'new');
   });
 });
