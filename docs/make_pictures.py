@@ -2,9 +2,9 @@
 
 Run ``python docs/make_pictures.py`` after a change. A test compares the files.
 
-The pictures of the examples' pages are made by the tests of these, in a browser: with
-``KPS_PICTURES=1``, ``node --test example-NAME.test.js`` in ``tests/web`` writes
-``docs/pictures/example-NAME.png``.
+The pictures of the examples (``docs/pictures/example-NAME.*``) are made by their tests when
+``KPS_PICTURES=1`` is set: of a page by ``node --test example-NAME.test.js`` in ``tests/web``, of
+what a terminal shows by ``pytest tests/examples/test_NAME.py``.
 """
 
 from collections.abc import Sequence

@@ -8,7 +8,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -35,6 +35,10 @@ class Program:
     def interrupt(self) -> str:
         """Press Ctrl-C; it must end cleanly. Returns what it has said besides."""
         self.process.send_signal(signal.SIGINT)
+        return self.finish()
+
+    def finish(self) -> str:
+        """Wait for its end, which must be a clean one. Returns what it has said besides."""
         output, errors = self.process.communicate(timeout=PATIENCE)
         assert self.process.returncode == 0, errors
         assert "\nTraceback" not in f"\n{errors}", errors  # those in the log are indented
@@ -56,7 +60,7 @@ def running(name: str, *arguments: str) -> Iterator[Program]:
         assert program.first_line, process.communicate()[1]
         yield program
     finally:
-        if process.poll() is None:  # the test has failed
+        with suppress(ProcessLookupError):  # there is somebody only if the test has failed
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
 
