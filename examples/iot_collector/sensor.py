@@ -11,7 +11,7 @@ from typing import TypedDict
 import kps
 
 EVERY = 0.5  # seconds between two readings
-WITHOUT_POWER = 5.0  # seconds
+WITHOUT_POWER = 8.0  # seconds
 
 
 class Reading(TypedDict):
@@ -37,7 +37,6 @@ class Sensor:
             celsius = random.gauss(self._usual + math.sin(number / 15) + self._heat, 0.2)
             reading = Reading(time=time.time(), number=number, celsius=round(celsius, 1))
             self._waiting.append(reading)
-            self._heat *= 0.95
             await asyncio.sleep(EVERY)
 
     async def deliver(self, address: str, token: str) -> None:
@@ -65,7 +64,7 @@ class Sensor:
         """Do what a dashboard wants of this sensor. It is told of an error that this raises."""
         match message.data:
             case "heat":
-                self._heat = 15.0
+                self._heat = 15.0 - self._heat  # and the next time it is cool again
             case "unplug":
                 self._has_power = False
             case other:

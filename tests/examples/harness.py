@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-PATIENCE = 30.0  # seconds for anything that a test waits for
+PATIENCE = 60.0  # seconds for anything that a test waits for
 
 
 class Program:

@@ -102,6 +102,7 @@ def test_an_alarm_is_seen_taken_and_over() -> None:
             until(lambda: any(alarm and alarm["seen"] == 1 for alarm in dashboard.alarms))
             client.request("take-alarm", {"sensor": "boiler", "by": "ann"}, PATIENCE)
             until(lambda: any(alarm and alarm["by"] == "ann" for alarm in dashboard.alarms))
+            client.request_to_id("boiler", "heat", PATIENCE)  # no more
             until(lambda: dashboard.alarms[-1] is None)
             with pytest.raises(kps.RequestFailed, match="over"):
                 client.request("take-alarm", {"sensor": "boiler", "by": "ann"}, PATIENCE)

@@ -62,16 +62,18 @@ def test_charts_with_the_past_and_an_agent_that_falls_silent() -> None:
                     assert all(0 <= figures[one] <= 100 for one in ("cpu", "memory", "disk"))
             disk = shutil.disk_usage("/")
             told = late.figures["ash"][-1]["disk"]
-            assert told == pytest.approx(100 * disk.used / (disk.used + disk.free), abs=5)
+            assert told == pytest.approx(100 * disk.used / (disk.used + disk.free), abs=10)
 
             os.kill(late.processes["ash"], signal.SIGSTOP)
-            count = {name: len(late.figures[name]) for name in AGENTS}
-            until(lambda: len(late.figures["birch"]) >= count["birch"] + 3)
-            assert len(late.figures["ash"]) <= count["ash"] + 1
+            birch = len(late.figures["birch"])
+            until(lambda: len(late.figures["birch"]) >= birch + 2)  # what was under way has come
+            count = len(late.figures["ash"])
+            until(lambda: len(late.figures["birch"]) >= birch + 5)
+            assert len(late.figures["ash"]) == count
             with pytest.raises(kps.RequestTimeout):
                 late.client.request_to_id("ash", "uptime", timeout=0.5)
             os.kill(late.processes["ash"], signal.SIGCONT)
-            until(lambda: len(late.figures["ash"]) >= count["ash"] + 3)
+            until(lambda: len(late.figures["ash"]) >= count + 3)
 
             os.kill(late.processes["ash"], signal.SIGKILL)
             until(lambda: late.left == {"ash": "lost"})

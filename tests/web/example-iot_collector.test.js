@@ -26,7 +26,7 @@ describe('iot_collector', { skip: missing }, () => {
     await card(bob, 'cellar').locator('small', { hasText: 'reading' }).waitFor();
     assert.ok((await points(bob, 'cellar')).split(' ').length >= 10);
 
-    await card(ann, 'boiler').getByRole('button', { name: 'Heat' }).click();
+    await card(ann, 'boiler').getByRole('button', { name: 'Heat or cool' }).click();
     const alarm = (page, text) => page.locator('#alarms p', { hasText: text }).waitFor();
     for (const page of [ann, bob]) await alarm(page, 'Dashboards that show this: 2. Nobody takes care yet.');
     await card(ann, 'greenhouse').getByRole('button', { name: 'Unplug' }).click();
@@ -35,6 +35,7 @@ describe('iot_collector', { skip: missing }, () => {
     await bob.getByRole('button', { name: 'I take care' }).click();
     const name = await bob.locator('#state').textContent();
     for (const page of [ann, bob]) await alarm(page, `${name} takes care.`);
+    await card(bob, 'boiler').getByRole('button', { name: 'Heat or cool' }).click();
     await ann.locator('#alarms p').waitFor({ state: 'detached' });
     await isOnline(ann, 'greenhouse');
     await fits(ann);
