@@ -10,7 +10,7 @@ NPM_INSTALL = npm install --no-package-lock --no-audit --no-fund --silent
 # A virtual environment with the compiled core.
 COMPILED ?= .venv-compiled
 
-.PHONY: serve test test-python test-compiled wheels test-js test-angular test-go test-rust test-chat lint faces docs conformance fuzz fuzz-compiled bench bench-compiled soak soak-nodes attacks check-all clean
+.PHONY: serve test test-python test-compiled wheels test-js test-angular test-go test-rust test-chat lint faces docs dist conformance fuzz fuzz-compiled bench bench-compiled soak soak-nodes attacks check-all clean
 
 serve: $(VENV)/run.stamp
 	$(BIN)/kps serve
@@ -81,6 +81,12 @@ faces: $(VENV)/dev.stamp
 # The documentation's site, in dist/docs. A link that leads nowhere is an error.
 docs: $(VENV)/docs.stamp
 	$(BIN)/python docs/make_site.py
+
+# The wheel and the sdist, in dist, as an index would take them.
+dist: $(VENV)/dev.stamp
+	rm -f dist/*.whl dist/*.tar.gz
+	$(BIN)/python -m hatchling build
+	$(BIN)/twine check --strict dist/*.whl dist/*.tar.gz
 
 # The WebSocket under the Autobahn suite, which needs a Python 2.7. CASES=full is all of it.
 CASES ?= core

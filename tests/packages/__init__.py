@@ -1,0 +1,1 @@
+"""The package as installers and indexes see it."""
