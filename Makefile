@@ -10,7 +10,7 @@ NPM_INSTALL = npm install --no-package-lock --no-audit --no-fund --silent
 # A virtual environment with the compiled core.
 COMPILED ?= .venv-compiled
 
-.PHONY: serve test test-python test-compiled wheels test-js test-angular test-go test-rust test-chat lint faces docs dist conformance fuzz fuzz-compiled bench bench-compiled soak soak-nodes attacks check-all clean
+.PHONY: serve test test-python test-compiled wheels test-js test-angular test-go test-rust test-chat lint faces docs dist helm conformance fuzz fuzz-compiled bench bench-compiled soak soak-nodes attacks check-all clean
 
 serve: $(VENV)/run.stamp
 	$(BIN)/kps serve
@@ -87,6 +87,15 @@ dist: $(VENV)/dev.stamp
 	rm -f dist/*.whl dist/*.tar.gz
 	$(BIN)/python -m hatchling build
 	$(BIN)/twine check --strict dist/*.whl dist/*.tar.gz
+
+# helm, with which the tests judge the chart; without it they leave that out. To build it takes many minutes.
+HELM_VERSION ?= v3.22.0
+helm: $(VENV)/dev.stamp
+ifeq ($(shell command -v go),)
+	@echo "no go here: helm cannot be built"
+else
+	GOBIN=$(abspath $(BIN)) go install helm.sh/helm/v3/cmd/helm@$(HELM_VERSION)
+endif
 
 # The WebSocket under the Autobahn suite, which needs a Python 2.7. CASES=full is all of it.
 CASES ?= core

@@ -11,6 +11,7 @@ import ssl
 import sys
 
 from kps.cli.arguments import address
+
 from kps.protocol.dialect.address import DEFAULT_ADDRESS, Address
 
 SECONDS = 2.0  # for each try: both end before Docker gives up, after 5 s

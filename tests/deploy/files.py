@@ -14,9 +14,7 @@ DEPLOY = ROOT / "examples" / "deploy"
 PATIENCE = 30.0
 
 
-def settled(
-    arguments: Sequence[str], environment: Mapping[str, str] | None = None
-) -> Settled:
+def settled(arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> Settled:
     """Read a command line behind ``kps``, and the variables, as the program does.
 
     Raises :class:`kps.cli.line.Mistake` for what it does not take.
@@ -25,9 +23,7 @@ def settled(
     return Settled.read(load(name), rest, environment or {})
 
 
-def options_of(
-    arguments: Sequence[str], environment: Mapping[str, str] | None = None
-) -> Any:
+def options_of(arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> Any:
     """Read a command line behind ``kps``, and the variables; return its options."""
     return settled(arguments, environment).options()
 
