@@ -23,6 +23,7 @@ include_patterns = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
+    "CONTRIBUTING.md",
     "SECURITY.md",
 ]
 exclude_patterns = ["**/node_modules"]

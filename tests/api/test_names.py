@@ -6,6 +6,8 @@ import pydoc
 import re
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +15,8 @@ import kps
 import kps.sync
 from kps.io_common.client_options import ClientOptions
 from kps.io_common.server_options import ServerOptions
+
+ROOT = Path(__file__).parents[2]
 
 
 def shown_by(code: str) -> list[str]:
@@ -57,7 +61,8 @@ def test_every_option_is_documented(cls: type, options: type) -> None:
 
 
 def test_version() -> None:
-    assert kps.__version__ == importlib.metadata.version("kps")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert kps.__version__ == importlib.metadata.version(project["name"])
 
 
 def test_importing_kps_is_cheap() -> None:

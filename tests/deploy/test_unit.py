@@ -24,3 +24,11 @@ def test_it_is_what_systemd_understands(tmp_path: Path) -> None:
     errors = succeeds(analyze, "verify", "--man=no", unit, errors=True)
     assert [line for line in errors.splitlines() if "kps.service" in line] == []
     assert options_of(shlex.split(command[2])).config == "/etc/kps/kps.toml"
+
+
+@pytest.mark.skipif(analyze is None, reason="systemd-analyze is not installed here")
+def test_it_may_do_little() -> None:
+    """By systemd's own measure of what a unit exposes: 0 is nothing, 100 everything."""
+    assert analyze is not None
+    command = (analyze, "security", "--offline=yes", "--threshold=20", "--no-pager")
+    assert "kps.service" in succeeds(*command, DEPLOY / "kps.service")
