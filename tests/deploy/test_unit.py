@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.files import DEPLOY, options_of, succeeds
+from tests.deploy.files import DEPLOY, settled, succeeds
 
 analyze = shutil.which("systemd-analyze")
 
@@ -23,7 +23,7 @@ def test_it_is_what_systemd_understands(tmp_path: Path) -> None:
     assert analyze is not None
     errors = succeeds(analyze, "verify", "--man=no", unit, errors=True)
     assert [line for line in errors.splitlines() if "kps.service" in line] == []
-    assert options_of(shlex.split(command[2])).config == "/etc/kps/kps.toml"
+    assert settled(shlex.split(command[2])).values["config"].value == "/etc/kps/kps.toml"
 
 
 @pytest.mark.skipif(analyze is None, reason="systemd-analyze is not installed here")
