@@ -398,7 +398,7 @@ DEAR = ("email", "importlib.metadata", "importlib.resources", "kps.auth", "kps.c
 
 PREPARED = "import kps.cli.commands; kps.cli.commands.prepare(['{}'])"
 """Imports what a command needs."""
-OTHER_COMMANDS = tuple(f"kps.cli.{name}" for name in ("subscribe", "bench", "conformance"))
+OTHER_COMMANDS = tuple(f"kps.cli.{name}" for name in ("subscribe", "top", "bench", "conformance"))
 
 # Publishes to itself, and waits for an answer. It ends without saying so.
 EXCHANGE = """

@@ -263,7 +263,7 @@ class TestMisspelt:
                 "--threads",
                 "there is no option --threads (kps serve and kps config check have",
             ),
-            ("bench", "--follow", "there is no option --follow (kps presence has one)"),
+            ("rtt", "--follow", "there is no option --follow (kps presence has one)"),
             ("sub", "--zzz", "there is no option --zzz"),
         ],
     )
