@@ -24,6 +24,7 @@ COMMANDS = {
     "bridge mqtt": ("bridge", "carry messages between the bus and an MQTT broker"),
     "token": ("token", "make a token for an identity, as TOML for --tokens"),
     "conformance": ("conformance", "judge a server, or a client, by the specification's vectors"),
+    "completion": ("completion", "print what makes a shell complete command lines"),
     "help": ("help", "print the help of a command"),
 }
 """The module of each command, which has it as ``COMMAND``, and what it does."""

@@ -339,6 +339,7 @@ class TestTables:
     def test_every_option_is_in_the_help_and_is_read(self) -> None:
         for command in every():
             text = manual(command, "", 80)
+            assert "None" not in text
             for each in command.options:
                 assert each.label in text, f"{command.name} {each.name}"
                 if each.flag:
