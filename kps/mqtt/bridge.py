@@ -181,7 +181,10 @@ class Bridge:
             write(logging.INFO, "bridge_ready", text, id=self._settings.id, rules=rules)
             for rule in self._settings.ins:
                 if "*" in rule.filter:
-                    text = "in the filter %(filter)r * is a character, as MQTT has it: + is a level"
+                    text = (
+                        "in the filter %(filter)r * is a character, as MQTT has it: + is a level, "
+                        "and # at the end all that follow"
+                    )
                     write(logging.WARNING, "filter_has_star", text, filter=rule.filter)
 
     # -- the bus ----------------------------------------------------------------------------

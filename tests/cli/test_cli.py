@@ -263,6 +263,12 @@ def test_pub_ack_tells_who_answered(serve: Callable[..., Serve]) -> None:
         ),
         (["sub", "t", "--address", "1"], {}, 1, "cannot connect to localhost:1: "),
         (["sub", "t", "--address", ":1"], {}, 1, "cannot connect to localhost:1: "),
+        (
+            ["sub", "t", "--address", "ws://127.0.0.1:1/other?token=secret"],
+            {},
+            1,
+            "cannot connect to 127.0.0.1:1/other: ",
+        ),
         (["pub", "caf\udce9", "1"], {}, 2, "argument TOPIC: is not UTF-8"),
         (["pub", "t", "caf\udce9"], {}, 2, "argument DATA: is not UTF-8"),
         (["pub", "t", "1", "--id", "caf\udce9"], {}, 2, "argument --id: is not UTF-8"),

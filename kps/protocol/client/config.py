@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from kps.protocol.client.reconnect import Backoff
 from kps.protocol.dialect import level2
-from kps.protocol.dialect.address import DEFAULT_PATH
+from kps.protocol.dialect.address import DEFAULT_PATH, path_of
 from kps.protocol.limits import ClientLimits
 
 
@@ -33,3 +33,9 @@ class ClientConfig:
     """Whether the client takes compressed publications, if the server compresses."""
     level: int = level2.LEVEL
     """The highest level of the protocol that the client offers."""
+
+    @property
+    def server(self) -> str:
+        """What errors call the server: its host, and its path unless that is the usual one."""
+        path = path_of(self.target)
+        return self.host if path == DEFAULT_PATH else f"{self.host}{path}"

@@ -121,8 +121,8 @@ class Connecting:
         if state.is_over:
             self.end(None)
         elif state.config.reconnect is None or self._is_refused_for_good(error.status):
-            host = state.config.host
-            self.end(ConnectFailed(f"cannot connect to {host}: {error}", error.status))
+            server = state.config.server
+            self.end(ConnectFailed(f"cannot connect to {server}: {error}", error.status))
         else:
             state.events.append(ConnectAttemptFailed(str(error), self._plan_retry()))
 
@@ -206,7 +206,7 @@ class Connecting:
             if state.is_closing:
                 self.end(None)
             elif closed.code == _TOO_BIG and closed.by is ClosedBy.PEER:
-                self.end(ConnectFailed(f"cannot connect to {state.config.host}: {_LONG_ID}"))
+                self.end(ConnectFailed(f"cannot connect to {state.config.server}: {_LONG_ID}"))
             else:
                 self.attempt_failed(ConnectFailed(closed.reason, link.refused))
             return

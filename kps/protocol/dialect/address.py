@@ -42,7 +42,7 @@ class Address:
     @property
     def url(self) -> str:
         """The URL for people to read: without the query, which may hold a token."""
-        return f"{'wss' if self.secure else 'ws'}://{self.netloc}{_path_of(self.target)}"
+        return f"{'wss' if self.secure else 'ws'}://{self.netloc}{path_of(self.target)}"
 
     @classmethod
     def parse(cls, text: str, *, path: str | None = None, secure: bool = False) -> "Address":
@@ -82,7 +82,7 @@ class Address:
         if parts.query:
             target += "?" + parts.query
         if not _fits_a_request(target):
-            raise InvalidArgument(f"not a path on a server: {shown(_path_of(target))}")
+            raise InvalidArgument(f"not a path on a server: {shown(path_of(target))}")
         address = cls(parts.hostname, port, secure, target)
         *labels, last = address.netloc.split(".")  # the last one may be empty: "localhost.:80"
         if not all(labels) or max(map(len, [*labels, last])) > _LONGEST_LABEL:
@@ -99,7 +99,7 @@ def _fits_a_request(text: str) -> bool:
     return text.isascii() and text.isprintable() and " " not in text
 
 
-def _path_of(text: str) -> str:
+def path_of(text: str) -> str:
     return text.partition("?")[0]
 
 
@@ -117,7 +117,7 @@ _PORT = "it takes host:port or ws://host:port"
 
 
 def _unreadable(text: str, hint: str = _PORT) -> InvalidArgument:
-    if "@" in _path_of(text):  # whatever else cannot be read
+    if "@" in path_of(text):  # whatever else cannot be read
         hint = _USER
     return InvalidArgument(f"not a server address: {named(text)}; {hint}")
 
