@@ -128,12 +128,22 @@ class Figures:
             _text(now, "address"),
             _number(now, "age"),
             _number(now, "topics"),
-            self._rate(now, before, "received"),
-            self._rate(now, before, "delivered"),
+            self._client_rate(now, before, "received"),
+            self._client_rate(now, before, "delivered"),
             queue,
             dropped,
             has_dropped or (queue > 0 and _number(before, "queue_bytes") > 0),
         )
+
+    def _client_rate(self, now: Mapping[str, Any], before: Mapping[str, Any], name: str) -> float:
+        """Return a rate of a client: as the server tells it, or by its count in the list before.
+
+        One that was there, but not in that list, has none.
+        """
+        if f"{name}_rate" in now:
+            return _number(now, f"{name}_rate")
+        is_known = bool(before) or _number(now, "age") <= self._seconds
+        return self._rate(now, before, name) if is_known else 0.0
 
     def _rate(self, now: Mapping[str, Any], before: Mapping[str, Any], name: str) -> float:
         """Return by how much a count has grown per second. One that is new has grown from 0."""
@@ -285,7 +295,8 @@ def _span(seconds: float) -> str:
 
 def _node(node: Mapping[str, Any]) -> str:
     state = _text(node, "state")
-    about = f"{_short(_number(node, 'client_count'))} clients" if state == "up" else state
+    count = _number(node, "client_count")
+    about = f"{_short(count)} client{'' if count == 1 else 's'}" if state == "up" else state
     return f"{_text(node, 'id')} {about}"
 
 

@@ -22,6 +22,9 @@ from kps.io_asyncio.signals import on_signals
 from kps.protocol.bus.message import Message
 
 _FIGURES = "__kps/stats"  # where a server publishes its figures (spec, 12.8)
+_CLIENTS = "__kps/clients"  # where it is asked for the first clients in an order
+_SORTS_THERE = {"slow": "queue_bytes", "in": "received_rate", "out": "delivered_rate", NAME: "id"}
+"""What the server calls by what it sorts, if that is another name."""
 _PATIENCE = 5.0  # seconds that these may take to come, each second
 
 _SEQUENCE = re.compile(r"\x1b([\[O][0-9;]*[A-Za-z~])?")
@@ -53,11 +56,11 @@ def top(options: TopOptions) -> int:
 
 async def _look(options: TopOptions) -> None:
     """Print what there is now, and what has happened in the second before."""
-    async with _figures_of(options) as news:
-        figures = await news.next()
-        while not figures.has_rates:
-            figures = await news.next()
     wish = Wish(sort=options.sort, has_keys=False)
+    async with _figures_of(options) as news:
+        figures = await news.next(wish)
+        while not figures.has_rates:
+            figures = await news.next(wish)
     for line in draw(figures, wish, columns(), None):
         print(line.text)
 
@@ -86,8 +89,11 @@ class _News:
         """Note that none come any more."""
         self._put(None)
 
-    async def next(self) -> Figures:
-        """Wait for figures. Raises :class:`kps.KPSError` if none come."""
+    async def next(self, wish: Wish) -> Figures:
+        """Wait for figures, with the clients that are wished first.
+
+        Raises :class:`kps.KPSError` if none come.
+        """
         try:
             now = await asyncio.wait_for(self._queue.get(), self._patience)
         except TimeoutError:
@@ -97,8 +103,27 @@ class _News:
         if now is None:
             await self.client.flush()  # raises the reason
             raise KPSError("the client has ended")
-        before, self._latest = self._latest, now
-        return Figures(now, before)
+        before, self._latest = self._latest, await self._with_first_clients(now, wish)
+        return Figures(self._latest, before)
+
+    async def _with_first_clients(
+        self, figures: Mapping[str, Any], wish: Wish
+    ) -> Mapping[str, Any]:
+        """Ask for the first clients, if there are more than the server lists by itself."""
+        listed, count = figures.get("clients"), figures.get("client_count")
+        if not (isinstance(listed, list) and isinstance(count, int) and count > len(listed)):
+            return figures
+        question = {
+            "sort": _SORTS_THERE.get(wish.sort, wish.sort),
+            "descending": (wish.sort != NAME) != wish.is_reversed,
+            "limit": len(listed) or None,
+        }
+        try:
+            found = await self.client.request(_CLIENTS, question, timeout=_PATIENCE)
+        except KPSError:  # it is too busy, or is gone, which is told when no figures come
+            return figures
+        first = found.get("clients") if isinstance(found, dict) else None
+        return {**figures, "clients": first} if isinstance(first, list) else figures
 
     def _put(self, item: Mapping[str, Any] | None) -> None:
         with contextlib.suppress(asyncio.QueueEmpty):
@@ -166,7 +191,7 @@ class _Live:
 
     async def _follow(self) -> None:
         while True:
-            figures = await self._news.next()
+            figures = await self._news.next(self._wish)
             if not self._wish.is_paused:
                 self._figures = figures
                 await self._draw()
@@ -221,9 +246,10 @@ COMMAND = Command(
     top,
     about=[
         "It shows what the console shows: the server, its clients, topics and patterns, once a "
-        "second. A client with ! is slow: messages wait for it, or were dropped just now. The "
-        "server lists 200 clients and 200 topics at most, and where it wants tokens, it tells "
-        "them to an identity with the permission console.",
+        "second. A client with ! is slow: messages wait for it, or were dropped just now. Of more "
+        "than 200 clients it shows those that come first: for slow, those for which most bytes "
+        "wait. The server lists 200 topics at most. Where it wants tokens, it tells all this to "
+        "an identity with the permission console.",
         "Keys: q ends it, space pauses, r reverses the order, and the first letter of what "
         "--sort takes sorts by that.",
     ],

@@ -36,8 +36,13 @@ class TestRates:
         assert "published 250 " in Figures(now, before).summary()[2]
 
     def test_a_client_that_is_new_has_grown_from_nothing(self) -> None:
-        (row,) = Figures(stats(12.0, client("a", received=50)), stats(10.0)).clients()
+        (row,) = Figures(stats(12.0, client("a", age=1.0, received=50)), stats(10.0)).clients()
         assert row.received == 25.0
+
+    def test_one_that_was_not_listed_has_the_rate_that_the_server_tells_or_none(self) -> None:
+        known = client("b", received=50, received_rate=3.5, delivered_rate=0.0)
+        a, b = Figures(stats(12.0, client("a", received=50), known), stats(10.0)).clients()
+        assert (a.received, b.received, b.delivered) == (0.0, 3.5, 0.0)
 
     @pytest.mark.parametrize("before", [None, stats(50.0, published=9)])
     def test_there_are_none_of_one_object_or_of_a_server_that_has_begun_anew(

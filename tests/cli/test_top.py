@@ -1,5 +1,6 @@
 """The command ``kps top``, on a terminal and without one."""
 
+import contextlib
 import os
 import re
 import signal
@@ -150,3 +151,23 @@ def test_a_server_that_tells_none() -> None:
     assert result.returncode == 1
     reason = "the server tells no figures: it runs without its console, or is too busy"
     assert result.stderr == f"kps top: {reason}\n"
+
+
+def test_the_first_of_more_clients_than_the_server_lists(
+    server: kps.sync.Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kps.protocol.server.monitor.MOST", 2)
+    with contextlib.ExitStack() as stack:
+        clients = [
+            stack.enter_context(kps.sync.Client(server.address, id=f"c{number}"))
+            for number in range(4)
+        ]
+        for topic in "xyz":
+            clients[3].subscribe(topic, lambda message: None)
+
+        def names(sort: str) -> list[str]:
+            shown = run("top", "--once", "--id", "me", "--sort", sort, "--address", server.address)
+            return re.findall(r"^  (\w+) +127\.", shown.stdout, re.M)
+
+        assert names("topics") == ["c3", "me"]
+        assert names("name") == ["c0", "c1"]
