@@ -1,7 +1,8 @@
 """What to do about an error, in the words of the command line."""
 
 from kps.cli.sources import Settled
-from kps.errors import ConnectFailed, KPSError
+from kps.errors import ConnectFailed, KPSError, ServerError
+from kps.protocol.dialect.address import DEFAULT_PATH
 
 # How errors about an address begin.
 _ABOUT_ADDRESS = ("not a server address", "a server listens on", "cannot listen on",
@@ -28,11 +29,22 @@ def advice(error: KPSError, settled: Settled) -> str:
             return f" ({_about_tls(settled)})"
         if any(text in reason for text in _UNTRUSTED):
             return " (--tls-ca names a file with the authorities to trust)"
+        if error.status == 404:
+            return f" (there is no bus at this path; the usual one is {DEFAULT_PATH})"
+        if reason.endswith("connection refused") and "address" not in settled.values:
+            return " (kps serve starts a server; --address names another one)"
+    if isinstance(error, ServerError):
+        return about_topic(error)
     address = settled.values.get("address")
     is_from_variable = address is not None and "KPS_ADDRESS" in address.origin
     if is_from_variable and reason.startswith(_ABOUT_ADDRESS):
         return " (the address is from the variable KPS_ADDRESS)"
     return ""
+
+
+def about_topic(error: ServerError) -> str:
+    """Return what to say behind a refusal, which says "this topic"; empty if it is about none."""
+    return f" (the topic {error.topic!r})" if error.topic else ""
 
 
 def _about_tls(settled: Settled) -> str:

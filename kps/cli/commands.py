@@ -89,7 +89,7 @@ def _run(command: Command[Any], options: Any, settled: Settled, *, is_json: bool
 
 def _refuse(name: str, reason: str, ends: Ends = Ends()) -> int:  # noqa: B008
     """Say why a command line, a variable or a file is invalid; return the exit code."""
-    text = f"{reason} (see {name} --help)"
+    text = f"{reason} (see {name if name == 'kps help' else f'{name} --help'})"
     if ends.tell is not None:
         ends.tell(ends.invalid, text)
     else:

@@ -104,4 +104,18 @@ class _Line:
         if missing:
             raise Mistake(f"the following arguments are required: {', '.join(missing)}")
         if left:
-            raise Mistake(f"there are too many arguments: {' '.join(map(shown, reversed(left)))}")
+            words = left[::-1]
+            text = f"there are too many arguments: {' '.join(map(shown, words))}"
+            raise Mistake(text + self._meant(words[0]))
+
+    def _meant(self, word: str) -> str:
+        """Return what to say about a word that is too many."""
+        if self._rest is not None:
+            return f"; {self._rest.metavar.partition(' ')[0]} stands behind --"
+        if self._arguments:
+            return "; quotes make one argument of several words"
+        if word.isdecimal() and "--port" in self.flags:
+            return f"; did you mean --port {word}?"
+        if "--address" in self.flags and re.fullmatch(r"[^ /]*:\d+|\w+://\S+", word):
+            return f"; did you mean --address {word}?"
+        return ""

@@ -9,6 +9,8 @@ from kps.cli.registry import every
 from kps.cli.suggestions import hint, nearest
 
 PREFIX = "KPS_"
+GENERAL = ("--version", "--help")
+"""The options that stand in front of all commands."""
 _LIKENESS = 0.8
 _MOST_NAMED = 3  # of the commands that have an option
 WORKER = "KPS_WORKER"
@@ -24,7 +26,8 @@ def stray(flag: str) -> str:
     """Return what to say about an option in front of all commands."""
     names = _commands_with(flag)
     if not names:
-        return f"there is no option {flag}"
+        meant = hint(f"--{flag.lstrip('-').lower()}", GENERAL)
+        return f"there is no option {flag}{meant}"
     return f"the option {flag} stands behind its command, as in '{names[0]} {flag}'"
 
 

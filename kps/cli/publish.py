@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 
 from kps.cli import readers
+from kps.cli.advice import about_topic
 from kps.cli.complaints import complain
 from kps.cli.connecting import client_options
 from kps.cli.declaring import Command, option, several, switch
@@ -186,7 +187,7 @@ class _Publisher:
             self._input.close()
 
     async def _refused(self, error: ServerError) -> None:
-        self._fail(str(error))
+        self._fail(f"{error}{about_topic(error)}")
 
     def _fail(self, reason: str) -> None:
         self._failures += 1

@@ -56,7 +56,8 @@ def find(words: Sequence[str]) -> tuple[str, Sequence[str]]:
         return first, rest
     seconds = [name.partition(" ")[2] for name in COMMANDS if name.startswith(f"{first} ")]
     if not seconds:
-        raise Mistake(f"there is no command {first!r}{hint(first, FIRST_WORDS)}")
+        known = (*FIRST_WORDS, "--version")
+        raise Mistake(f"there is no command {first!r}{hint(first, known)}")
     if rest and rest[0] in seconds:
         return f"{first} {rest[0]}", rest[1:]
     raise Mistake(f"{first} is followed by {' or '.join(seconds)}")

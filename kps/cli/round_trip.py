@@ -35,7 +35,7 @@ class RoundTrip:
             receipt = await self._client.publish_with_receipt(self._topic, self._next())
         except ServerError as error:
             hint = "; --topic names another one" if error.code == "forbidden" else ""
-            raise KPSError(f"{error}{hint}") from None
+            raise KPSError(f"cannot use the topic {self._topic!r}: {error}{hint}") from None
         return receipt is None or not receipt.degraded
 
     async def measure(self, timeout: float) -> float:

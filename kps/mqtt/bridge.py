@@ -81,6 +81,7 @@ class Bridge:
 
     async def run_until(self, stop: asyncio.Event) -> None:
         """Carry messages until an event is set. Raises :class:`kps.KPSError`."""
+        self._doubt()
         work = asyncio.ensure_future(self._work(stop))
         waiting = asyncio.ensure_future(stop.wait())
         try:
@@ -179,13 +180,16 @@ class Bridge:
             text = "the bridge %(id)s carries messages: %(rules)s"
             rules = ", ".join(rule.name for rule in (*self._settings.ins, *self._settings.outs))
             write(logging.INFO, "bridge_ready", text, id=self._settings.id, rules=rules)
-            for rule in self._settings.ins:
-                if "*" in rule.filter:
-                    text = (
-                        "in the filter %(filter)r * is a character, as MQTT has it: + is a level, "
-                        "and # at the end all that follow"
-                    )
-                    write(logging.WARNING, "filter_has_star", text, filter=rule.filter)
+
+    def _doubt(self) -> None:
+        """Warn of what is probably not meant, although it is possible."""
+        for rule in self._settings.ins:
+            if "*" in rule.filter:
+                text = (
+                    "in the filter %(filter)r * is a character, as MQTT has it: + is a level, "
+                    "and # at the end all that follow"
+                )
+                write(logging.WARNING, "filter_has_star", text, filter=rule.filter)
 
     # -- the bus ----------------------------------------------------------------------------
 

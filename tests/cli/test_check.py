@@ -81,7 +81,8 @@ class TestCheck:
         code, line = self.check(*patient, "--topic", "mine", KPS_TOKEN=token)
         assert code == 0
         code, line = self.check(*patient, "--topic", "other", KPS_TOKEN=token)
-        assert (code, line.startswith("KPS CRITICAL - this client may not ")) == (2, True)
+        assert code == 2
+        assert line.startswith("KPS CRITICAL - cannot use the topic 'other': this client may not ")
 
     @pytest.mark.parametrize(
         ("arguments", "reason"),
@@ -133,5 +134,6 @@ class TestRtt:
         assert result.stderr.endswith(
             "may not subscribe to this topic; --topic names another one\n"
         )
+        assert result.stderr.startswith("kps rtt: cannot use the topic 'kps-rtt-")
         few = ("--count", "1", "--topic", "mine")
         assert run("rtt", *few, "--address", server.address, KPS_TOKEN=token).returncode == 0

@@ -566,10 +566,11 @@ def test_tokens(serve: Callable[..., Serve], token_file: Path) -> None:
 
     assert run("pub", "log", "1", *to_server, "--token", TOKEN).returncode == 0
     assert mine("pub", "log", "1") == (0, "", "")
-    not_on_this = "this client may not publish on this topic\n"
+    not_on_this = "this client may not publish on this topic (the topic "
     for more in ((), ("--ack",)):
-        assert mine("pub", "news", "1", *more) == (1, "", f"kps pub: {not_on_this}")
-    assert mine("bench", "--seconds", "0.01") == (1, "", f"kps bench: {not_on_this}")
+        assert mine("pub", "news", "1", *more) == (1, "", f"kps pub: {not_on_this}'news')\n")
+    code, _, errors = mine("bench", "--seconds", "0.01")
+    assert (code, errors.startswith(f"kps bench: {not_on_this}'kps-bench-")) == (1, True)
     assert mine("sub", "log", "news") == (
         1,
         "",

@@ -132,7 +132,7 @@ def test_zsh(folder: Path) -> None:
         os.chdir(folder)
         os.execvpe("zsh", ["zsh", "-f", "-i"], os.environ | {"TERM": "dumb"})
     cases = [(words, expected[0]) for words, expected in CASES if len(expected) == 1]
-    found = []
+    found: list[str] = []
     try:
         os.write(terminal, b". ./setup\n")
         for words, _ in cases:

@@ -266,7 +266,7 @@ class TestReply:
             (["t"], 2, "kps reply: name a COMMAND behind --, or give either"),
             (["t", "--"], 2, "kps reply: name a COMMAND behind --, or give either"),
             (["t", "--", "nonsuch"], 2, "kps reply: there is no command 'nonsuch' "),
-            (["t", "cat"], 2, "kps reply: there are too many arguments: 'cat' "),
+            (["t", "cat"], 2, "kps reply: there are too many arguments: 'cat'; COMMAND stands "),
             (["--", "cat"], 2, "kps reply: the following arguments are required: TOPIC "),
             (["t", "--group", "", "--", "cat"], 2, "kps reply: argument --group: must be a name "),
             (["t", "--group", "g", "--", "cat"], 1,

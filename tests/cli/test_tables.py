@@ -83,7 +83,7 @@ class TestLine:
         ("words", "reason"),
         [
             ([], "the following arguments are required: FIRST"),
-            (["a", "b", "c", "d"], "there are too many arguments: 'c' 'd'"),
+            (["a", "b", "c", "d"], "there are too many arguments: 'c' 'd'; WORD stands behind --"),
             (["a", "--size"], "argument --size: expected one argument"),
             (["a", "--size", "--loud"], "argument --size: expected one argument"),
             (["a", "--size", "--", "b"], "argument --size: expected one argument"),
@@ -106,6 +106,21 @@ class TestLine:
 
         plain = Command("kps plain", Plain, lambda options: 0)
         assert split(plain.options, ["a", "--", "--b"]) == {"several": ["a", "--b"]}
+
+    @pytest.mark.parametrize(
+        ("command", "word", "meant"),
+        [
+            ("serve", "8080", "; did you mean --port 8080?"),
+            ("serve", "0.0.0.0:8080", "; did you mean --address 0.0.0.0:8080?"),
+            ("top", "wss://bus.example", "; did you mean --address wss://bus.example?"),
+            ("rtt", "news", ""),
+            ("bridge mqtt", "sensors/#", ""),
+        ],
+    )
+    def test_a_word_that_is_too_many(self, command: str, word: str, meant: str) -> None:
+        with pytest.raises(Mistake) as raised:
+            split(load(command).options, [word])
+        assert str(raised.value) == f"there are too many arguments: {word!r}{meant}"
 
     @given(st.lists(st.text(max_size=5), max_size=5))
     def test_any_line_is_read_or_refused(self, words: list[str]) -> None:
@@ -276,6 +291,8 @@ class TestMisspelt:
             == "the option --token stands behind its command, as in 'kps sub --token'"
         )
         assert stray("--zzz") == "there is no option --zzz"
+        assert stray("-v") == "there is no option -v; did you mean --version?"
+        assert stray("-V") == "there is no option -V; did you mean --version?"
         with pytest.raises(UnknownOption):
             find(["--token=x", "sub"])
 
@@ -285,6 +302,7 @@ class TestMisspelt:
             (["sbu"], "there is no command 'sbu'; did you mean sub?"),
             (["publish"], "there is no command 'publish'; did you mean pub?"),
             (["xyzzy"], "there is no command 'xyzzy'"),
+            (["version"], "there is no command 'version'; did you mean --version?"),
             (["config"], "config is followed by check"),
             (["bridge", "nats"], "bridge is followed by mqtt"),
         ],
@@ -379,7 +397,7 @@ def test_what_asks_for_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert shown("help", "config", "check").startswith("Usage: kps config check [options]\n")
     assert prepare(["help", "sevre"])() == 2
     assert capsys.readouterr().err == (
-        "kps help: there is no command 'sevre'; did you mean serve? (see kps help --help)\n"
+        "kps help: there is no command 'sevre'; did you mean serve? (see kps help)\n"
     )
 
 

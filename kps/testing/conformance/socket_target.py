@@ -9,6 +9,7 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
+from kps.io_common.system_errors import describe
 from kps.protocol.dialect.address import Address
 from kps.testing.conformance.frames import (
     BINARY,
@@ -128,7 +129,7 @@ class _Client:
             if tls is not None:
                 self._socket = tls.wrap_socket(self._socket, server_hostname=address.host)
         except OSError as error:
-            raise Unreachable(f"cannot connect to {address.url}: {error}") from None
+            raise Unreachable(f"cannot connect to {address.url}: {describe(error)}") from None
 
     def shake_hands(self, token: str | None) -> None:
         """Do the opening handshake. Raises :class:`Unreachable`."""
