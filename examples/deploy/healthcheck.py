@@ -10,8 +10,7 @@ import os
 import ssl
 import sys
 
-from kps.cli.arguments import address
-
+from kps.cli.readers import address
 from kps.protocol.dialect.address import DEFAULT_ADDRESS, Address
 
 SECONDS = 2.0  # for each try: both end before Docker gives up, after 5 s

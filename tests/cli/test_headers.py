@@ -94,4 +94,4 @@ def test_those_that_are_too_large(server: kps.sync.Server) -> None:
     for more in ((), ("--ack",)):
         result = run("pub", "t", "1", *large, *more, "--address", server.address)
         assert (result.returncode, result.stdout) == (1, "")
-        assert result.stderr == "kps pub: the headers have more than 4096 bytes\n"
+        assert result.stderr == "kps pub: the headers have more than 4096 bytes (the topic 't')\n"
