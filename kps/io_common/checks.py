@@ -3,12 +3,24 @@
 import inspect
 import os
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from types import FunctionType
 
 from kps.errors import InvalidArgument, InvalidState
 from kps.protocol.bus.given import check_id
 from kps.protocol.dialect.level2 import LEVEL
 from kps.protocol.limits import ProgramLimits, shown
+
+
+def check_names(owner: str, options: Collection[str], known: Collection[str]) -> None:
+    """Refuse options that there are not, with the nearest one that there is."""
+    for name in sorted(set(options).difference(known)):
+        from difflib import get_close_matches  # for mistakes only
+
+        nearest = get_close_matches(name, known, 1)
+        face = owner.rpartition(" ")[2].capitalize()
+        hint = f"; did you mean {nearest[0]}?" if nearest else f"; see help(kps.{face})"
+        raise InvalidArgument(f"{owner} has no option {shown(name)}{hint}")
 
 
 def check_count(name: str, value: object) -> int:
@@ -80,6 +92,30 @@ def check_hook(name: str, value: object) -> None:
         raise InvalidArgument(f"{name} is a function, not {shown(value)}")
     if inspect.isgeneratorfunction(value) or inspect.isasyncgenfunction(value):
         raise InvalidArgument(f"{name} is a generator function, which never runs: {shown(value)}")
+    if value is not None:
+        _check_arguments(name, value, _ARGUMENTS.get(name, 1))
+
+
+_ARGUMENTS = {"on_frame": 2, "on_close": 0, "auth.reload": 0}
+"""With how many arguments hooks are called, unless it is one."""
+
+
+def _check_arguments(name: str, function: Callable[..., object], count: int) -> None:
+    """Refuse a function that cannot be called with that many arguments, where Python can tell."""
+    if type(function) is FunctionType:
+        code = function.__code__
+        if code.co_argcount == count and not code.co_kwonlyargcount:
+            return  # most functions, for which ``inspect`` takes much longer
+    try:
+        signature = inspect.signature(function)
+    except Exception:  # not every callable has one, and a program's may raise anything
+        return
+    try:
+        signature.bind(*range(count))
+    except TypeError as error:
+        times = ("no argument", "one argument", "two arguments")[count]
+        text = f"{name} is called with {times}; {shown(function)} does not fit: {error}"
+        raise InvalidArgument(text) from None
 
 
 def check_texts(name: str, values: object) -> tuple[str, ...]:

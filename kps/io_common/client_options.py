@@ -10,6 +10,7 @@ from kps.io_common.checks import (
     check_count,
     check_level,
     check_limits,
+    check_names,
     check_own_id,
     check_tls,
     check_tracing,
@@ -97,9 +98,7 @@ class ClientSettings(NamedTuple):
     @classmethod
     def read(cls, address: str, **options: Unpack[ClientOptions]) -> "ClientSettings":
         """Check a program's options. Raises :class:`kps.InvalidArgument`."""
-        unknown = options.keys() - ClientOptions.__annotations__.keys()
-        if unknown:
-            raise InvalidArgument(f"a client has no option {shown(min(unknown))}")
+        check_names("a client", options, ClientOptions.__annotations__)
         check_tls("ssl", options.get("ssl"))
         check_tracing(options.get("tracing"))
         check_limits(options.get("limits"), ClientLimits)
@@ -114,6 +113,7 @@ class ClientSettings(NamedTuple):
             config=ClientConfig(
                 id=options.get("id") or random_id("client"),
                 host=found.host_header,
+                is_secure=found.secure,
                 target=found.target,
                 headers=_headers(options.get("headers"), token is not None),
                 token=_token(token),

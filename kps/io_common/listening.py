@@ -13,6 +13,13 @@ from kps.protocol.dialect.address import Address, host_and_port
 BACKLOG = 1024
 """Connections that may be pending until they are accepted."""
 
+_HINTS = {
+    errno.EADDRINUSE: "; end the program that listens there, or take another port",
+    errno.EADDRNOTAVAIL: "; it is none of this machine: 0.0.0.0 stands for all that it has",
+    errno.EACCES: "; take a port from 1024 on, or give the program the right to this one",
+}
+"""What to do about an error."""
+
 
 class Listeners(NamedTuple):
     """The listening sockets of a server."""
@@ -70,5 +77,8 @@ def _listen(address: Address) -> list[socket.socket]:
     except OSError as error:
         for listener in listeners:
             listener.close()
-        raise ServerStartFailed(f"cannot listen on {address.netloc}: {describe(error)}") from error
+        hint = _HINTS.get(error.errno or 0, "")
+        raise ServerStartFailed(
+            f"cannot listen on {address.netloc}: {describe(error)}{hint}"
+        ) from error
     return listeners

@@ -13,6 +13,7 @@ from kps.io_common.checks import (
     check_files,
     check_level,
     check_limits,
+    check_names,
     check_own_id,
     check_texts,
     check_tls,
@@ -144,9 +145,7 @@ class ServerSettings:
     @classmethod
     def read(cls, address: str, **options: Unpack[ServerOptions]) -> "ServerSettings":
         """Check a program's options. Raises :class:`kps.InvalidArgument`."""
-        unknown = options.keys() - ServerOptions.__annotations__.keys()
-        if unknown:
-            raise InvalidArgument(f"a server has no option {shown(min(unknown))}")
+        check_names("a server", options, ServerOptions.__annotations__)
         for name in ("ssl", "relay_ssl"):
             check_tls(name, options.get(name))
         check_tracing(options.get("tracing"))

@@ -46,8 +46,9 @@ def _describe(error: BaseException) -> str:
 def _of_tls(reason: str, failed_check: str) -> str:
     """Put an error of TLS into words: which check of a certificate has failed, if one has."""
     if failed_check:
-        why = f"{failed_check[:1].lower()}{failed_check[1:].removesuffix('.')}"
-        return f"certificate verify failed: {why}"
+        is_a_name = failed_check[:2].isupper()  # as in "IP address mismatch"
+        first = failed_check[:1] if is_a_name else failed_check[:1].lower()
+        return f"certificate verify failed: {first}{failed_check[1:].removesuffix('.')}"
     if reason == "WRONG_VERSION_NUMBER":
         return "the other end does not speak TLS"
     return reason.lower().replace("_", " ")

@@ -15,6 +15,7 @@ from kps.io_sync.connection import Connection
 from kps.io_sync.driver import Driver, Face
 from kps.io_sync.log import catch_up, write
 from kps.io_sync.runtime import Runtime
+from kps.io_sync.within_loop import warn_within_loop
 from kps.protocol.client.session import ClientSession
 
 _MOMENT = 0.00005  # seconds: less than an answer takes, more than the program needs for a message
@@ -45,6 +46,7 @@ class ClientDriver(Driver):
 
     def open(self) -> None:
         """Start connecting. Raises :class:`kps.InvalidState` the second time."""
+        warn_within_loop(write)
         with self.lock:
             self.start()
             self.session.on_resume = self.wake

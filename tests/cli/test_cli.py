@@ -438,7 +438,9 @@ def test_a_taken_port(serve: Callable[..., Serve]) -> None:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         result = run("serve", "--address", address)
     assert result.returncode == 1
-    assert result.stderr == f"kps serve: cannot listen on {address}: address already in use\n"
+    hint = "end the program that listens there, or take another port"
+    said = f"kps serve: cannot listen on {address}: address already in use; {hint}\n"
+    assert result.stderr == said
 
 
 def test_bench(serve: Callable[..., Serve]) -> None:

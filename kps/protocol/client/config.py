@@ -16,6 +16,8 @@ class ClientConfig:
     id: str
     host: str
     """The ``Host`` of the request: ``host:port``."""
+    is_secure: bool = True
+    """Whether the driver connects with TLS."""
     target: str = field(default=DEFAULT_PATH, repr=False)
     """Path and query of the request."""
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)

@@ -30,7 +30,7 @@ from kps.protocol.dialect.envelope import Fields, text
 from kps.protocol.dialect.outcome import in_words
 from kps.protocol.wire.client_handshake import KEY_SIZE
 from kps.protocol.wire.frames import Masker
-from kps.protocol.wire.websocket import Closed, ClosedBy
+from kps.protocol.wire.websocket import CONNECTION_LOST, Closed, ClosedBy
 
 # Connections in a row that may soon end before the waits begin to grow. A server may be restarted
 # twice; but it may also accept each client and end it at once, and must not be hammered then.
@@ -43,6 +43,11 @@ _LONG_ID = "the server takes no first message as long as this client's: its id i
 
 # After a takeover of its id a client must not take the id back in turn.
 _FOR_GOOD = (ID_TAKEN, DISMISSED)
+
+_OWN_ID = " {!r}; each client needs an id of its own, or none"
+
+# A server with TLS takes our request for a fault in its handshake, and hangs up.
+_IS_IT_TLS = " before the server has answered; if it speaks TLS, its address begins with wss://"
 
 # HTTP statuses that refuse a client or its token (spec, 8.7).
 _DENIED = (401, 403)
@@ -82,6 +87,7 @@ class Connecting:
         self._short_lived = 0  # connections in a row that soon ended
         self._registered_at = 0.0
         self._was_connected = False
+        self._is_answered = False  # whether the opening handshake of the connection is done
         self._retry_at: float | None = None
         state.events.append(ConnectNeeded())
 
@@ -107,6 +113,7 @@ class Connecting:
         """Make the link for a new transport, in answer to ``ConnectNeeded``."""
         state = self._state
         key = self._entropy(KEY_SIZE)
+        self._is_answered = False
         link = ClientLink(self, state.config, state, self._masker, key, self._token)
         if state.is_over:
             link.abandon()
@@ -167,6 +174,7 @@ class Connecting:
 
     def link_opened(self, link: ClientLink) -> None:
         """Register under the client's id: the opening handshake is done."""
+        self._is_answered = True
         link.outgoing.send(greeting(self._state.id, self._state.config.level))
 
     def registered(self, link: ClientLink, pong: Fields) -> None:
@@ -208,11 +216,13 @@ class Connecting:
             elif closed.code == _TOO_BIG and closed.by is ClosedBy.PEER:
                 self.end(ConnectFailed(f"cannot connect to {state.config.server}: {_LONG_ID}"))
             else:
-                self.attempt_failed(ConnectFailed(closed.reason, link.refused))
+                self.attempt_failed(ConnectFailed(self._why(closed), link.refused))
             return
         dropped = self._sender.keep(unsent) + link.dropped
         state.dropped += dropped
-        lost = ConnectionLost(f"the connection ended: {closed.reason or closed.code}", closed.code)
+        hint = _OWN_ID.format(state.id) if closed.code == ID_TAKEN else ""
+        why = f"the connection ended: {closed.reason or closed.code}{hint}"
+        lost = ConnectionLost(why, closed.code)
         backoff = state.config.reconnect
         retries = not state.is_closing and backoff is not None and closed.code not in _FOR_GOOD
         if retries:
@@ -246,6 +256,12 @@ class Connecting:
             state.events.append(state.ended)
 
     # -- within -----------------------------------------------------------------------------
+
+    def _why(self, closed: Closed) -> str:
+        """Return why a connection has ended on which the client has not registered."""
+        is_mute = closed.reason == CONNECTION_LOST and not self._is_answered
+        hint = _IS_IT_TLS if is_mute and not self._state.config.is_secure else ""
+        return closed.reason + hint
 
     def _plan_retry(self) -> float:
         """Plan the next attempt; return the seconds until then."""

@@ -70,7 +70,7 @@ class Address:
             raise _unreadable(
                 text,
                 "a host is a name, or four numbers as in 127.0.0.1; a port goes behind it, as in "
-                "localhost:8080",
+                f"localhost:{text if _is_port(text) else 8080}",
             )
         if has_scheme:
             secure = parts.scheme in ("wss", "https")
@@ -131,9 +131,13 @@ def _port_of(netloc: str, text: str) -> int | None:
         raise _unreadable(text, "an IPv6 address has brackets, as in [::1]:9313")
     if not (port.isascii() and port.isdecimal()):
         raise _unreadable(text, "a port is a number, as in localhost:9313")
-    if int(port[:9]) > 65535 or len(port) > 9:
+    if not _is_port(port):
         raise _unreadable(text, "the port is out of range: it is a number up to 65535")
     return int(port)
+
+
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= 9 and int(text) <= 65535
 
 
 def _is_odd_number(host: str) -> bool:

@@ -109,12 +109,31 @@ def compose(content: Any) -> bytes:
     try:
         written = encode(content)
     except TypeError as error:
-        hint = "; see kps.pack_bytes" if "bytes" in str(error) else ""
-        raise InvalidArgument(f"cannot be written as JSON: {error}{hint}") from None
+        raise InvalidArgument(f"cannot be written as JSON: {_in_words(error)}") from None
     if written.rpartition(b"null")[1]:
         check_finite(content)
     return written
 
+
+def _in_words(error: TypeError) -> str:
+    """Put what the library says of a value into words that say what to do."""
+    said = str(error)
+    kind = said.removeprefix("Type is not JSON serializable: ")
+    if kind != said:
+        return f"a value of the type {kind}{_INSTEAD.get(kind, '')}"
+    if said == "Dict key must be str":
+        return "a key that is not a text"
+    return f"{said[:1].lower()}{said[1:]}"
+
+
+_INSTEAD = {
+    "bytes": "; see kps.pack_bytes",
+    "bytearray": "; see kps.pack_bytes",
+    "coroutine": "; await it first",
+    "set": "; make a list of it",
+    "frozenset": "; make a list of it",
+}
+"""What to do with values that JSON does not have."""
 
 encode: Callable[[Any], bytes] = orjson.dumps
 """Writes JSON as ``compose`` does, without its checks, and raises :class:`TypeError`: for a place

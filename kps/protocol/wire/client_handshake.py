@@ -18,6 +18,20 @@ _SWITCHING = 101
 _STATUS = re.compile(rb"HTTP/\d\.\d ([1-9]\d\d)(?: [^\0\r\n]*)?")
 _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\0\r\n]*?)[ \t]*")
 
+# What a refusal means for who has given the address and the token.
+_MEANINGS = {
+    301: "the server sends clients to another address: ",
+    302: "the server sends clients to another address: ",
+    307: "the server sends clients to another address: ",
+    308: "the server sends clients to another address: ",
+    401: "the server wants another token: ",
+    403: "the server does not let this client in: ",
+    404: "there is no bus at the path {path}: ",
+    502: "a proxy does not reach the server: ",
+    503: "the server is full, or stops: ",
+    504: "a proxy does not reach the server: ",
+}
+
 _EXTENSIONS = "sec-websocket-extensions"
 _PROTOCOL = "sec-websocket-protocol"
 _UNASKED = "it wants {}, which was not asked for"
@@ -30,7 +44,7 @@ class ClientWebSocket(WebSocket):
     messages that the server has deflated.
     """
 
-    __slots__ = ("_accept", "_head", "_offers", "refused")
+    __slots__ = ("_accept", "_head", "_offers", "_path", "refused")
 
     def __init__(
         self,
@@ -48,6 +62,7 @@ class ClientWebSocket(WebSocket):
         self.refused: int | None = None
         """The HTTP status of the server's refusal, if it refused."""
         self._head = b""
+        self._path = target.partition("?")[0]  # a query may hold what is secret
         self._offers = offers_compression
         written = b2a_base64(key, newline=False)
         self._accept = accept_token(written)
@@ -81,7 +96,8 @@ class ClientWebSocket(WebSocket):
             self._refuse("not a WebSocket server: its answer is not HTTP", now)
         elif int(found[1]) != _SWITCHING:
             self.refused = int(found[1])
-            self._refuse(f"refused with HTTP status {self.refused}", now)
+            meaning = _MEANINGS.get(self.refused, "").format(path=self._path)
+            self._refuse(f"{meaning}refused with HTTP status {self.refused}", now)
         elif fields is None:
             self._refuse("not a WebSocket server: its answer has a line that is no header", now)
         elif fault := self._fault_of(fields):

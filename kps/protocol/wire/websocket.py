@@ -131,6 +131,16 @@ _CLOSING = State.CLOSING
 _DRAINING = State.DRAINING
 _CLOSED = State.CLOSED
 _WITHOUT_FRAMES = (_HANDSHAKE, _REQUEST, _EXCHANGE)
+CONNECTION_LOST = "connection lost"
+"""Why a connection has ended whose other end is gone without a word."""
+_LATE = {
+    _HANDSHAKE: "the opening handshake took too long",
+    _REQUEST: "it took too long to decide on the request",
+    _EXCHANGE: "the request, or its answer, took too long",
+    _CLOSING: "the other end did not close in time",
+    _DRAINING: "the other end did not read to the end in time",
+}
+"""Why a connection is given up whose deadline is over, by its state."""
 _DROPPED = Push.DROPPED
 _OVERFLOW = Push.OVERFLOW
 _KEEP = Output.KEEP
@@ -213,7 +223,7 @@ class WebSocket(ABC):
             return
         self._eof = True
         if self.state is not _DRAINING:
-            self._end(Closed(1006, "connection lost", ClosedBy.LOST), now)
+            self._end(Closed(1006, CONNECTION_LOST, ClosedBy.LOST), now)
 
     def connection_lost(self, now: float) -> None:
         """Note that the transport is gone. May be called twice."""
@@ -368,7 +378,7 @@ class WebSocket(ABC):
         if deadline is None or now < deadline:
             return
         if self.state is not _OPEN:
-            self.abort("timed out while " + self.state.name.lower(), now)
+            self.abort(_LATE[self.state], now)
             return
         beat = self._keepalive.check(now, is_stuck=self.outbox.pending_bytes > 0)
         if beat is Beat.PING:
