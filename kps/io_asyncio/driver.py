@@ -21,6 +21,7 @@ from kps.io_asyncio.news import News
 from kps.io_asyncio.runtime import Runtime, Timer, not_started
 from kps.io_asyncio.steps import NOBODY, Steps
 from kps.io_asyncio.workers import Worker, current_worker
+from kps.io_common.checks import STARTS_ONCE
 from kps.io_common.forks import in_child, watch_forks
 from kps.io_common.hooks import Callback
 from kps.io_common.logs import log_overflow
@@ -111,7 +112,7 @@ class Driver(Steps):
 
     def start(self) -> None:
         """Attach to the running event loop. Raises :class:`kps.InvalidState` the second time."""
-        self.check_not_started("a client or server starts once; make a new one")
+        self.check_not_started(STARTS_ONCE)
         self.runtime.start()
         self.clock = self.runtime.clock
         limits = self._limits

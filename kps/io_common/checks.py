@@ -11,6 +11,12 @@ from kps.protocol.bus.given import check_id
 from kps.protocol.dialect.level2 import LEVEL
 from kps.protocol.limits import ProgramLimits, shown
 
+STARTS_ONCE = (
+    "it has started before, and starts once: either connect() or start() starts it, or 'with' and "
+    "'async with' do; after its end make a new one"
+)
+"""What is wrong with a second start of a client or server."""
+
 
 def check_names(owner: str, options: Collection[str], known: Collection[str]) -> None:
     """Refuse options that there are not, with the nearest one that there is."""

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from kps.errors import InvalidState
+from kps.io_common.checks import STARTS_ONCE
 from kps.io_common.events import EventQueue
 from kps.io_common.forks import in_child
 from kps.io_common.hooks import Callback
@@ -85,7 +86,7 @@ class Driver(ABC):
 
     def start(self) -> None:
         """With the lock held: start. Raises :class:`kps.InvalidState` the second time."""
-        self.check_not_started("a client or server starts once; make a new one")
+        self.check_not_started(STARTS_ONCE)
         self.runtime.start()
         self.clock = self.runtime.clock
         limits = self._limits

@@ -97,14 +97,14 @@ class OriginRefused(NamedTuple):
 
 
 class LoginRefused(NamedTuple):
-    """A client may not connect, or not renew its identity."""
+    """A client may not connect, not have an id, or not renew its identity."""
 
     peer: str
     """Address of the client."""
     reason: str
     """Why, as the client is told."""
     why: str = ""
-    """What the hook that refused it says about that, for the log only."""
+    """What the hook that refused it says about that, or which id it was; for the log only."""
 
 
 class ClientRegistered(NamedTuple):

@@ -28,6 +28,7 @@ from kps.protocol.dialect.envelope import Fields, InvalidMessage, text
 from kps.protocol.dialect.level2 import NAMES_A_REQUEST
 from kps.protocol.dialect.outcome import in_words
 from kps.protocol.dialect.server import ServerLevel1, agreed
+from kps.protocol.limits import shown
 from kps.protocol.server.events import (
     ClientRegistered,
     ConnectedClient,
@@ -300,7 +301,7 @@ class Gate:
         if not config.asks_connect:
             enter()
             return
-        _check_id(state, self.known, client_id)
+        _check_id(state, applicant, self.known, client_id)
         client = ConnectedClient(
             client_id,
             self.known.name,
@@ -317,13 +318,14 @@ class Gate:
         """Claim an id in the cluster; go on once the client has it."""
         state = self._state
         assert state.names is not None
-        _check_id(state, self.known, client_id)
+        _check_id(state, self._applicant, self.known, client_id)
 
         def judged(verdict: object) -> None:
             if verdict is True:
                 self._attempt(enter, ping, before)
             else:
                 self.identity, self.ends_at = before
+                _tell_of_id(state, self._applicant, self.known, client_id, _TAKEN)
                 self._applicant.refuse(InvalidMessage(_TAKEN, "id_unavailable"), ping)
 
         self.hold(judged)
@@ -352,6 +354,7 @@ class Gate:
         state, applicant = self._state, self._applicant
         previous = applicant.id
         if client_id != previous:
+            _check_id(state, applicant, self.known, client_id)
             _take_id(state, self.known, client_id)
             if self.phase is _OVER:
                 if state.names is not None:
@@ -436,8 +439,7 @@ def _refusal_of(verdict: object, gate: Gate) -> str:
 
 
 def _take_id(state: ServerState, identity: Identity, client_id: str) -> None:
-    """Take an id for a client, from another connection if that holds it, or refuse it."""
-    _check_id(state, identity, client_id)
+    """Take an id for a client, from another connection if that holds it."""
     if state.names is None:
         state.owners.take(client_id, identity.name)
     other = state.clients.get(client_id)
@@ -445,8 +447,24 @@ def _take_id(state: ServerState, identity: Identity, client_id: str) -> None:
         other.replaced()
 
 
-def _check_id(state: ServerState, identity: Identity, client_id: str) -> None:
-    """Refuse an id that a client may not have, or that belongs to another one."""
+def _check_id(state: ServerState, applicant: Applicant, identity: Identity, client_id: str) -> None:
+    """Refuse an id that a client may not have, or that belongs to another one, and tell of it."""
+    try:
+        _find_fault(state, identity, client_id)
+    except InvalidMessage as error:
+        _tell_of_id(state, applicant, identity, client_id, str(error))
+        raise
+
+
+def _tell_of_id(
+    state: ServerState, applicant: Applicant, identity: Identity, client_id: str, reason: str
+) -> None:
+    """Tell the driver that a client may not have an id."""
+    whose = f", for {shown(identity.name)}" if identity.name else ""
+    state.refuse_login(applicant.peer, reason, why=f"the id {shown(client_id)}{whose}")
+
+
+def _find_fault(state: ServerState, identity: Identity, client_id: str) -> None:
     names = state.names
     if client_id == state.config.id or (names is not None and names.is_node(client_id)):
         raise InvalidMessage("this id is the server's own", "id_unavailable")

@@ -53,7 +53,8 @@ METRICS = (
     Metric("kps_connections_accepted", COUNTER, "Connections accepted, plain HTTP included."),
     Metric("kps_connections_refused", COUNTER,
            "Connections and later logins refused. full and address: there are too many, or too "
-           "many from one address; login: its token, or the program's decision.", ("reason",)),
+           "many from one address; login: its token, its id, or the program's decision.",
+           ("reason",)),
     Metric("kps_connections_closed", COUNTER,
            "WebSockets that have ended. 1006: without a close frame, registered clients only.",
            ("code",)),

@@ -23,7 +23,8 @@ class RequestGate(Gate):
     def _register(self, fields: Fields, before: object = None) -> None:
         state, applicant = self._state, self._applicant
         if self.ends_at is not None and self.ends_at <= state.now:
-            raise InvalidMessage("the time of the token is over", "unauthorized")
+            self._tell(_TOO_OLD)
+            raise InvalidMessage(_TOO_OLD, "unauthorized")
         sender = OVER_HTTP + self.known.name
         enter = partial(self._enter, sender, LEVEL_2, "")
         if not state.config.asks_connect:
@@ -43,5 +44,6 @@ class RequestGate(Gate):
         applicant.reply(_REGISTERED)
 
 
+_TOO_OLD = "the time of the token is over"
 _REGISTERED = b'{"action":"pong"}'
 """Tells the transport that the client has registered. It goes no further."""

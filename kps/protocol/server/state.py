@@ -149,13 +149,15 @@ class ServerState(Time):
         if self.journal is not None:
             self.journal.note(kind, **facts)
 
-    def refuse_login(self, peer: str, reason: str, verdict: object = None) -> None:
-        """Count and tell that a client may not connect, or not renew its identity.
+    def refuse_login(
+        self, peer: str, reason: str, verdict: object = None, *, why: str = ""
+    ) -> None:
+        """Count and tell that a client may not connect, have an id, or renew its identity.
 
-        A hook's ``verdict`` may say more than the client is told.
+        A hook's ``verdict``, or ``why``, may say more than the client is told.
         """
         self.tally.refused["login"] += 1
-        why = verdict.why if isinstance(verdict, NoIdentity) else ""
+        why = verdict.why if isinstance(verdict, NoIdentity) else why
         self.emit(LoginRefused(peer, reason, why))
 
     def uptime(self) -> float:
