@@ -21,7 +21,7 @@ class Names:
     def __init__(self, prefix: str) -> None:
         if not isinstance(prefix, str) or not re.fullmatch(r"[A-Za-z0-9_-]+", prefix):
             raise InvalidArgument(
-                f"prefix has ASCII letters, digits, - and _, and is not {shown(prefix)}"
+                f"prefix has ASCII letters, digits, - and _, unlike {shown(prefix)}"
             )
         if len(prefix) > _LONGEST_PREFIX:
             raise InvalidArgument(f"prefix has up to {_LONGEST_PREFIX} characters")

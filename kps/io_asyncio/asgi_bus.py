@@ -188,8 +188,10 @@ class Bus(Server):
         """
         if self._driver.is_started:
             if self._runs:
-                text = "the bus runs already, here or on another event loop that has not ended"
-                raise InvalidState(text + "; it is for one loop at a time")
+                raise InvalidState(
+                    "the bus runs already, here or on another event loop that has not ended; "
+                    "it is for one loop at a time"
+                )
             await self._driver.abandon()
             self._renew()
         sign = "" if self._settings.cluster else sign_of_others()

@@ -104,7 +104,9 @@ class Runtime:
 
 def not_started() -> NoReturn:
     """The clock before the start."""
-    raise InvalidState("not started yet: use 'async with', or the method that starts it")
+    raise InvalidState(
+        "not started yet: use 'async with', or start() of a server, connect() of the class Client"
+    )
 
 
 def stopped() -> NoReturn:

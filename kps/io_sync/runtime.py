@@ -78,7 +78,9 @@ def _anywhere() -> None:
 
 def not_started() -> NoReturn:
     """The clock before the start."""
-    raise InvalidState("not started yet: use 'with', or the method that starts it")
+    raise InvalidState(
+        "not started yet: use 'with', or start() of a server, connect() of the class Client"
+    )
 
 
 def stopped() -> NoReturn:

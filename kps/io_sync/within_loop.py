@@ -21,5 +21,5 @@ def warn_within_loop(write: Write) -> None:
     if events._get_running_loop() is not None:
         _has_warned = True
         text = "a client of kps.sync starts within an event loop, which stands still while the "
-        text += "program waits for it: coroutines take kps.Client"
+        text += "program waits for it; in coroutines use kps.Client"
         write(logging.WARNING, "loop_blocked", text)

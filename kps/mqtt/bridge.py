@@ -186,7 +186,7 @@ class Bridge:
         for rule in self._settings.ins:
             if "*" in rule.filter:
                 text = (
-                    "in the filter %(filter)r * is a character, as MQTT has it: + is a level, "
+                    "in the filter %(filter)r * is a character, as MQTT has it; + is a level, "
                     "and # at the end all that follow"
                 )
                 write(logging.WARNING, "filter_has_star", text, filter=rule.filter)

@@ -156,4 +156,4 @@ def test_a_blocking_client_within_a_loop(
     asyncio.run(mistake())
     eventually(lambda: bool(caplog.records))
     (line,) = caplog.records
-    assert line.getMessage().endswith("coroutines take kps.Client")
+    assert line.getMessage().endswith("in coroutines use kps.Client")
