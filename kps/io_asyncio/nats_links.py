@@ -16,6 +16,7 @@ from urllib.parse import quote, unquote
 from kps.errors import InvalidArgument, ServerStartFailed
 from kps.io_asyncio.log import write
 from kps.io_common.cluster_options import ClusterSettings, without_password
+from kps.io_common.system_errors import describe
 from kps.protocol.cluster.cluster import Cluster
 from kps.protocol.cluster.membership import Life, Membership
 
@@ -89,7 +90,7 @@ class NatsLinks:
                 for _ in range(2):  # the first ping overtakes what waits to be written
                     await self._client.flush()
         except Exception as error:
-            why = self._failure or str(error) or type(error).__name__
+            why = self._failure or _in_words(error)
             text = f"no engine at {self._settings.shown}: {why}; does NATS run there?"
             raise ServerStartFailed(text) from error
         if "permissions" in self._failure.lower():
@@ -272,7 +273,7 @@ class NatsLinks:
         self._progress()
 
     async def _failed(self, error: Exception) -> None:
-        failure = str(error) or type(error).__name__
+        failure = _in_words(error)
         if failure != self._failure and self._has_met:
             write(logging.WARNING, "engine_error", "NATS: %(error)s", error=failure)
         self._failure = failure
@@ -293,6 +294,13 @@ def _demanding(client: "type[Client]") -> "type[Client]":
             return bytes(super()._connect_command())
 
     return DemandingClient
+
+
+def _in_words(error: Exception) -> str:
+    """Put an error into words: those of the system and of TLS, which name the check that failed."""
+    if isinstance(error, OSError):
+        return describe(error)
+    return str(error) or type(error).__name__
 
 
 def _quoted(name: str) -> str:
