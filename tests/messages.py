@@ -156,6 +156,6 @@ def templates(node: ast.expr, names: dict[str, list[ast.expr]]) -> list[str]:
                 text for one in tables for each in one.values for text in templates(each, names)
             ]
         case ast.Name(name) if name in names:
-            left = {key: value for key, value in names.items() if key != name}
-            return [text for one in names[name] for text in templates(one, left)]
+            others = {key: value for key, value in names.items() if key != name}
+            return [text for one in names[name] for text in templates(one, others)]
     return [HOLE]

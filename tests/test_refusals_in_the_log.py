@@ -136,14 +136,13 @@ def test_what_an_operator_learns(
     bearer = {"Authorization": f"Bearer {WRONG}"}
     right = {"Authorization": f"Bearer {TOKEN}"}
 
+    def refusals() -> list[Any]:
+        names = ("login_refused", "origin_refused")
+        return [one for one in caplog.records if getattr(one, "event", "") in names]
+
     def told() -> list[tuple[str, ...]]:
-        return [
-            (record.event, str(record.args["reason"]), str(record.args["why"]))
-            if record.event == "login_refused"
-            else (record.event, str(record.args["origin"]))
-            for record in caplog.records
-            if getattr(record, "event", "") in ("login_refused", "origin_refused")
-        ]  # type: ignore[misc, index]
+        fields = {"login_refused": ("reason", "why"), "origin_refused": ("origin",)}
+        return [(one.event, *(one.args[name] for name in fields[one.event])) for one in refusals()]
 
     invalid = ("login_refused", "the token is not valid", "")
     needed = ("login_refused", "a token is needed", "")
@@ -171,10 +170,9 @@ def test_what_an_operator_learns(
     lines = json.dumps([record.getMessage() for record in caplog.records])
     assert WRONG not in lines
     assert TOKEN not in lines
-    for record in caplog.records:
-        if getattr(record, "event", "") in ("login_refused", "origin_refused"):
-            assert record.levelno == logging.WARNING
-            assert str(record.args["address"]).rpartition(":")[2].isdecimal()  # type: ignore[call-overload, index]
+    for one in refusals():
+        assert one.levelno == logging.WARNING
+        assert one.args["address"].rpartition(":")[2].isdecimal()
 
 
 def test_an_id_of_another_client_of_the_cluster(

@@ -368,7 +368,7 @@ def test_an_engine_with_a_certificate_of_a_private_authority(
             assert others(first) == {"n2"}
         monkeypatch.setattr(nats_links, "_CONNECT", 2.0)
         distrustful = Node("127.0.0.1:0", id="n3", cluster=url)
-        with pytest.raises(kps.ServerStartFailed, match="certificate verify failed: [a-z ]+;"):
+        with pytest.raises(kps.ServerStartFailed, match=r"certificate verify failed: [a-z ]+;"):
             await distrustful.start()
 
     try:
