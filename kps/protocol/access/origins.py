@@ -110,13 +110,13 @@ def read_origin(text: str) -> str:
     plain = text.strip().lower()
     if plain in (ANY, "null", "file://", "file:///"):
         return plain.removesuffix("/") if plain == "file:///" else plain
+    if ANY in plain:
+        raise _unusable(text, "it has no wildcards: name each origin, or * for all")
     scheme, slashes, rest = plain.partition("://")
     if not slashes:
         raise _unusable(text, f"it begins with a scheme, such as https://{plain or 'app.example'}")
     if scheme in ("ws", "wss"):
         raise _unusable(text, f"it is that of the page: http{scheme[2:]}://{rest}")
-    if "*" in rest:
-        raise _unusable(text, "it has no wildcards: name each origin, or * for all")
     host = rest.split("/", 1)[0]
     if rest.removesuffix("/") != host or "?" in host or "#" in host:
         end = re.split("[/?#]", rest, maxsplit=1)[0]

@@ -47,6 +47,7 @@ def test_is_written_as_browsers_write_it(text: str, origin: str) -> None:
         ("//app.example", "it begins with a scheme"),
         ("http://localhost:*", "no wildcards"),
         ("https://*.example", "no wildcards"),
+        ("*.example", "no wildcards"),
         ("https://app.example/page", "it ends after host and port: https://app.example"),
         ("https://app.example//", "it ends after host and port: https://app.example"),
         ("https://app.example?x", "it ends after host and port: https://app.example"),
