@@ -20,5 +20,5 @@ def test_stars_in_a_filter(chosen: str, is_doubted: bool, caplog: pytest.LogCapt
         await Bridge(settings, "127.0.0.1:1").run_until(stop)
 
     asyncio.run(main())
-    said = "in the filter 'sensors/**' * is a character, as MQTT has it: + is a level, and # at"
+    said = "in the filter 'sensors/**' * is a character, as MQTT has it; + is a level, and # at"
     assert (said in caplog.text) == is_doubted
