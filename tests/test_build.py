@@ -120,10 +120,12 @@ class TestWhatProgramsSee:
     @pytest.mark.parametrize("name", kps.__all__)
     def test_shows_its_documentation_and_its_signatures(self, name: str) -> None:
         value = getattr(kps, name)
-        if not inspect.isclass(value) or not value.__module__.startswith("kps."):
+        is_ours = getattr(value, "__module__", "").startswith("kps.")
+        if not is_ours or not (inspect.isclass(value) or inspect.isroutine(value)):
             return
         assert not is_compiled(value.__module__)
         assert value.__doc__
+        assert inspect.isclass(value) or inspect.signature(value).parameters
         for attribute, member in vars(value).items():
             if inspect.isfunction(member) and not attribute.startswith("_"):
                 assert member.__code__.co_filename.endswith(".py")

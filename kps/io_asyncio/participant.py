@@ -19,7 +19,12 @@ from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.bus.members import PresenceCallback, check_wish
 from kps.protocol.bus.message import Message, T
 from kps.protocol.bus.past import check_start
-from kps.protocol.bus.subscriptions import Subscriptions, Wanted, check_group
+from kps.protocol.bus.subscriptions import (
+    Subscriptions,
+    Wanted,
+    check_concurrency,
+    check_group,
+)
 from kps.protocol.dialect.outcome import has_asked_nobody
 from kps.protocol.dialect.places import Position
 from kps.protocol.limits import check_seconds
@@ -145,7 +150,8 @@ class Participant(ABC):
             check_seconds("timeout", timeout)
         check_callback("presence", presence)
         wish = check_wish(topic, info, presence)
-        wanted = Wanted(check_start(topic, since, last), wish, presence, concurrency)
+        at_once = check_concurrency(concurrency)
+        wanted = Wanted(check_start(topic, since, last), wish, presence, at_once)
         key = check_group(topic, group, wanted)
         mailbox = self._open_mailbox(key, now, wanted)
         try:

@@ -5,22 +5,21 @@ from copy import copy
 from threading import get_ident
 from typing import Any
 
-from kps.errors import ClientClosed, ConnectionLost, InvalidArgument, RequestTimeout
+from kps.errors import ClientClosed, ConnectionLost, RequestTimeout
 from kps.io_asyncio.ack import Ack
 from kps.io_asyncio.client_driver import ClientDriver
 from kps.io_asyncio.locked import locked
 from kps.io_asyncio.news import News
 from kps.io_asyncio.participant import Participant
-from kps.io_common.checks import check_count
 from kps.io_common.client_options import HIGH_WATER, ClientSettings
 from kps.protocol.bus.given import check_demands, check_headers, check_message_id
 from kps.protocol.bus.members import Presence
 from kps.protocol.bus.message import Message
-from kps.protocol.bus.past import Past, check_start
+from kps.protocol.bus.past import Past, check_limit, check_start
 from kps.protocol.client.pending import Barrier
 from kps.protocol.client.session import ClientSession
 from kps.protocol.dialect.outcome import Receipt
-from kps.protocol.dialect.places import LARGEST, Position, Start
+from kps.protocol.dialect.places import Position, Start
 
 
 class Publisher(Participant):
@@ -258,8 +257,7 @@ class Publisher(Participant):
         :class:`kps.RequestTimeout`, :class:`kps.InvalidArgument`.
         """
         check_start(topic, since, 0)
-        if not 1 <= check_count("limit", limit) <= LARGEST:
-            raise InvalidArgument("limit is a number of messages from 1")
+        check_limit(limit)
         messages: list[Message] = []
         start, place = Start(since, limit), Position("", 0)
         is_whole, lost = True, None

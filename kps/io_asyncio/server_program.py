@@ -160,7 +160,8 @@ class ServerProgram(Participant):
         """End the connection of a client, which does not return by itself (close code 4003).
 
         Return ``False`` if nobody has the id. The client gets up to 123 bytes of the reason. It may
-        connect again at any time: to keep it out, refuse it in ``on_connect`` or ``auth``.
+        connect again at any time: to keep it out, refuse it in ``on_connect`` or ``auth``. Raises
+        :class:`kps.InvalidArgument` for a bad id or reason.
         """
         now = self._driver.enter()
         is_there = self._hub.directory.dismiss(
@@ -179,7 +180,8 @@ class ServerProgram(Participant):
     def count_subscribers(self, topic: str) -> tuple[int, int, int]:
         """Count the subscriptions to a topic: of this program, of clients, and together.
 
-        Raises :class:`kps.InvalidState` before the start.
+        Raises :class:`kps.InvalidArgument` for a bad topic, :class:`kps.InvalidState` before the
+        start.
         """
         self._driver.enter()
         return self._hub.count_subscribers(topic)

@@ -7,8 +7,7 @@ from copy import copy
 from threading import get_ident
 from typing import Any
 
-from kps.errors import ClientClosed, ConnectionLost, InvalidArgument, RequestTimeout
-from kps.io_common.checks import check_count
+from kps.errors import ClientClosed, ConnectionLost, RequestTimeout
 from kps.io_common.client_options import HIGH_WATER, ClientSettings
 from kps.io_sync.ack import Ack
 from kps.io_sync.client_driver import ClientDriver
@@ -17,11 +16,11 @@ from kps.io_sync.participant import Participant
 from kps.protocol.bus.given import check_demands, check_headers, check_message_id
 from kps.protocol.bus.members import Presence
 from kps.protocol.bus.message import Message
-from kps.protocol.bus.past import Past, check_start
+from kps.protocol.bus.past import Past, check_limit, check_start
 from kps.protocol.client.pending import Barrier
 from kps.protocol.client.session import ClientSession
 from kps.protocol.dialect.outcome import Receipt
-from kps.protocol.dialect.places import LARGEST, Position, Start
+from kps.protocol.dialect.places import Position, Start
 
 
 class Publisher(Participant):
@@ -257,8 +256,7 @@ class Publisher(Participant):
         """
         with self._driver.lock:
             check_start(topic, since, 0)
-            if not 1 <= check_count("limit", limit) <= LARGEST:
-                raise InvalidArgument("limit is a number of messages from 1")
+            check_limit(limit)
             messages: list[Message] = []
             start, place = Start(since, limit), Position("", 0)
             is_whole, lost = True, None

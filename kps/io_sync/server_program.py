@@ -162,7 +162,8 @@ class ServerProgram(Participant):
         """End the connection of a client, which does not return by itself (close code 4003).
 
         Return ``False`` if nobody has the id. The client gets up to 123 bytes of the reason. It may
-        connect again at any time: to keep it out, refuse it in ``on_connect`` or ``auth``.
+        connect again at any time: to keep it out, refuse it in ``on_connect`` or ``auth``. Raises
+        :class:`kps.InvalidArgument` for a bad id or reason.
         """
         with self._driver.lock:
             now = self._driver.enter()
@@ -181,7 +182,8 @@ class ServerProgram(Participant):
     def count_subscribers(self, topic: str) -> tuple[int, int, int]:
         """Count the subscriptions to a topic: of this program, of clients, and together.
 
-        Raises :class:`kps.InvalidState` before the start.
+        Raises :class:`kps.InvalidArgument` for a bad topic, :class:`kps.InvalidState` before the
+        start.
         """
         with self._driver.lock:
             self._driver.enter()

@@ -150,6 +150,35 @@ def test_names_that_cannot_be_sent_in_threads() -> None:
         client.flush()
 
 
+NUMBERS: list[Any] = [None, "1", 1.5, True, 0, -1, 1 << 60, [1]]
+PLACES: list[Any] = [5, "e", ("e", 1), kps.Position("e", -1), kps.Position(5, 1)]  # type: ignore[arg-type]
+NO_TEXTS: list[Any] = [None, 5, 1.5, b"a", ["a"]]
+
+
+def test_numbers_and_places_that_make_no_sense() -> None:
+    history = [kps.History("t", size=5)]
+    with kps.sync.Server("127.0.0.1:0", history=history) as server:
+        with kps.sync.Client(server.address) as client:
+            server.publish("t", 1)
+            for target in (server, client):
+                for number in NUMBERS:
+                    with pytest.raises(kps.InvalidArgument, match="concurrency is"):
+                        target.subscribe("t", print, group="g", concurrency=number)
+                    with pytest.raises(kps.InvalidArgument, match="limit is"):
+                        target.history("t", limit=number)
+                for place in PLACES:
+                    with pytest.raises(kps.InvalidArgument, match=r"since is a kps\.Position"):
+                        target.history("t", since=place)
+            for text in NO_TEXTS:
+                with pytest.raises(kps.InvalidArgument, match="an id is a text"):
+                    server.disconnect(text)
+                with pytest.raises(kps.InvalidArgument, match="a topic is a text"):
+                    server.count_subscribers(text)
+                with pytest.raises(kps.InvalidArgument, match="a topic is a text"):
+                    server.presence(text)
+            client.flush()
+
+
 def test_longer_names_may_be_allowed() -> None:
     limits = kps.ServerLimits(max_topic=1000, max_id=1000)
     with kps.sync.Server("127.0.0.1:0", limits=limits) as server:

@@ -53,15 +53,22 @@ class Wanted(NamedTuple):
     """How many messages with ack a member of a group takes at a time."""
 
 
-def check_group(scope: Scope, group: object, wanted: Wanted) -> Key:
-    """Return what a program subscribes to. Raises :class:`kps.InvalidArgument`."""
-    concurrency: object = wanted.concurrency
+def check_concurrency(concurrency: object) -> int:
+    """Return how many messages with ack a program takes at a time.
+
+    Raises :class:`kps.InvalidArgument`.
+    """
     if type(concurrency) is not int or not 1 <= concurrency <= LARGEST:
         raise InvalidArgument(
             f"concurrency is a number of messages from 1, not {shown(concurrency)}"
         )
+    return concurrency
+
+
+def check_group(scope: Scope, group: object, wanted: Wanted) -> Key:
+    """Return what a program subscribes to. Raises :class:`kps.InvalidArgument`."""
     if group == "" and isinstance(group, str):
-        if concurrency > 1:
+        if wanted.concurrency > 1:
             raise InvalidArgument("concurrency is for a member of a group")
         return scope
     if not isinstance(group, str):

@@ -40,12 +40,19 @@ def unpack_bytes(value: Any) -> Any:
 
     Raises :class:`kps.InvalidArgument` for something that is marked as bytes and is not base64.
     """
+    try:
+        return _unpacked(value)
+    except RecursionError:
+        raise InvalidArgument("this is nested too deeply") from None
+
+
+def _unpacked(value: Any) -> Any:
     if isinstance(value, dict):
         if _is_marked(value):
             return _decoded(value[_MARK])
-        return {name: unpack_bytes(one) for name, one in value.items()}
+        return {name: _unpacked(one) for name, one in value.items()}
     if isinstance(value, list):
-        return [unpack_bytes(one) for one in value]
+        return [_unpacked(one) for one in value]
     return value
 
 

@@ -2,9 +2,11 @@
 
 from typing import Any, cast
 
+from kps.errors import InvalidArgument
 from kps.protocol.bus.subscriber import AWAY, CLOSED, LOST, Departure, Subscriber
 from kps.protocol.calls import verb
 from kps.protocol.dialect.codes import DISMISSED
+from kps.protocol.limits import shown
 from kps.protocol.patterns import Key, group_of, scope_of
 from kps.protocol.server.events import ConnectedClient, Unsubscribed
 from kps.protocol.server.ports import Client
@@ -67,8 +69,13 @@ class Clients:
         return [describe(client, now) for client in self._state.clients.values()]
 
     @verb
-    def dismiss(self, client_id: str, reason: str, now: float) -> bool:
-        """End the connection of a client for good; return ``False`` if nobody has the id."""
+    def dismiss(self, client_id: object, reason: str, now: float) -> bool:
+        """End the connection of a client for good; return ``False`` if nobody has the id.
+
+        Raises :class:`kps.InvalidArgument` for what is no id.
+        """
+        if not isinstance(client_id, str):
+            raise InvalidArgument(f"an id is a text, not {shown(client_id)}")
         self._state.now = now
         client = self._state.clients.get(client_id)
         if client is None:

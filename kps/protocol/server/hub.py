@@ -391,11 +391,12 @@ class Hub:
         assert isinstance(handle, LocalAck)
         handle.cancel()
 
-    def count_subscribers(self, topic: str) -> tuple[int, int, int]:
+    def count_subscribers(self, topic: object) -> tuple[int, int, int]:
         """Count the subscriptions to a topic: of this program, of clients, and together.
 
-        Members of groups have one for each group.
+        Members of groups have one for each group. Raises :class:`kps.InvalidArgument`.
         """
+        topic = check_topic(topic, self.limits)
         subscribers, members = audience(self.state.bus, topic)
         own, as_member = self.local.subscriptions.count(topic), members.count(self.local)
         clients = len(subscribers) - bool(own) + len(members) - as_member

@@ -17,7 +17,7 @@ from kps.protocol.bus.message import (
     place_messages,
     read_headers,
 )
-from kps.protocol.bus.past import Past, check_start
+from kps.protocol.bus.past import Past, check_limit, check_since
 from kps.protocol.bus.publication import Publication
 from kps.protocol.bus.subscriber import UNSUBSCRIBED, Stage
 from kps.protocol.bus.subscriptions import Errand, Subscriptions
@@ -107,19 +107,19 @@ class LocalProgram:
         fields = load(write(self._state.presence.look(topic)))
         return read_presence(topic, fields)
 
-    def history(self, topic: object, since: Position | None, limit: int) -> Past:
+    def history(self, topic: object, since: object, limit: object) -> Past:
         """Return messages of a topic with history. Raises :class:`kps.InvalidArgument`."""
-        topic = check_topic(topic, self._state.limits)
-        check_start(topic, since, 0)
+        topic, place = check_topic(topic, self._state.limits), check_since(since)
+        most = check_limit(limit)
         logs = self._state.logs
         log = None if logs is None else logs.log(topic)
         if log is None:
             raise InvalidArgument(f"the topic {shown(topic)} has no history")
-        before, recovered, lost = log.latest(limit) - 1, True, None
-        if since is not None:
-            before, recovered, lost = find(log, since)
+        before, recovered, lost = log.latest(most) - 1, True, None
+        if place is not None:
+            before, recovered, lost = find(log, place)
         messages: list[Message] = []
-        for entry in log.read(before + 1, limit):
+        for entry in log.read(before + 1, most):
             payloads = load(b"[%b]" % entry.text)
             made = make_messages(topic, payloads, entry.sender, len(entry.text) // len(payloads))
             place_messages(made, Position(log.epoch, entry.first))

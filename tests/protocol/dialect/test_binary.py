@@ -46,6 +46,14 @@ def test_what_is_no_base64(wrong: Any) -> None:
         kps.unpack_bytes([{"$base64": wrong}])
 
 
+def test_what_has_no_bottom() -> None:
+    value: list[Any] = []
+    value.append({"a": value})
+    for convert in (kps.pack_bytes, kps.unpack_bytes):
+        with pytest.raises(InvalidArgument, match="nested too deeply"):
+            convert(value)
+
+
 def test_objects_with_more_members_are_none() -> None:
     value = {"$base64": "AP8=", "more": {"$BASE64": "AP8="}}
     assert kps.unpack_bytes(value) == value == kps.pack_bytes(value)
