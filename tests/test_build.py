@@ -3,6 +3,7 @@
 import copy
 import inspect
 import pickle
+import runpy
 import subprocess
 import sys
 import tomllib
@@ -77,6 +78,16 @@ def test_programs_import_the_same_build_as_the_tests() -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert shown.stdout == f"{BUILD}\n"
+
+
+def test_a_missing_compiler_is_told_before_anything_is_compiled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("hatchling")
+    hook = runpy.run_path(str(ROOT / "tools" / "compile_core.py"))
+    monkeypatch.setenv("CC", "no-such-compiler -O2")
+    with pytest.raises(ValueError, match=r"a C compiler, and there is no no-such-compiler$"):
+        hook["check_tools"]()
 
 
 ACK = AckResponse("ann", True, None, "ack_1", {"n": [1, 2]})

@@ -6,10 +6,13 @@ tracebacks, and so does the checkout as it was: all that is made is in a tempora
 """
 
 import os
+import shlex
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
+from shutil import which
+from sysconfig import get_config_var
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -33,6 +36,7 @@ class CompileCore(BuildHookInterface[Any]):
         """Compile, and tell the builder what there is to be packed."""
         if version == "editable" or not is_wanted():
             return
+        check_tools()
         self._folder = TemporaryDirectory()
         built = compile_modules(self._modules(), Path(self._folder.name))
         build_data["pure_python"] = False
@@ -62,6 +66,17 @@ class CompileCore(BuildHookInterface[Any]):
 def is_wanted() -> bool:
     """Tell whether the wheel is to be compiled."""
     return os.environ.get("KPS_COMPILE", "0") not in ("", "0")
+
+
+def check_tools() -> None:
+    """Raise :class:`ValueError` without what only turns out to be missing after some minutes."""
+    # Without CC (on Windows) only setuptools knows where the compiler is.
+    compiler = shlex.split(os.environ.get("CC") or get_config_var("CC") or "")[:1]
+    if compiler and which(compiler[0]) is None:
+        raise ValueError(f"KPS_COMPILE=1 needs a C compiler, and there is no {compiler[0]}")
+    header = Path(get_config_var("INCLUDEPY"), "Python.h")
+    if not header.exists():
+        raise ValueError(f"KPS_COMPILE=1 needs the headers of Python, and there is no {header}")
 
 
 def compile_modules(modules: list[str], folder: Path) -> Path:
