@@ -35,7 +35,7 @@ def main() -> None:
     for python in pythons:
         for build in (options.build,) if options.build else ("pure", "compiled"):
             if build == "compiled" or build not in wheels:  # a pure wheel is for all of them
-                wheels[build] = make_wheel(python, build, options.to)
+                wheels[build] = make_wheel(python, build, options.to.resolve())
             if not options.no_trial:
                 try_wheel(python, wheels[build], build)
 
