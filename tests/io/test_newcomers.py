@@ -24,7 +24,7 @@ def refused(call: Callable[[], object]) -> str:
 
 def test_a_wrong_path(server: Any, clients: AnyDriver) -> None:
     url = f"ws://{server.address}/bus?token=secret"
-    said = f"cannot connect to {server.address}: there is no bus at the path /bus: "
+    said = f"cannot connect to {server.address}/bus: there is no bus at the path /bus: "
     assert refused(lambda: clients.client(url)) == said + "refused with HTTP status 404"
 
 
