@@ -1,11 +1,15 @@
 """The command ``kps token``."""
 
+import os
 import sys
+import tomllib
 from dataclasses import dataclass
 
 from kps.auth.tokens import new_token
 from kps.cli import readers
-from kps.cli.declaring import Command, argument
+from kps.cli.declaring import Command, argument, option
+from kps.errors import InvalidArgument
+from kps.io_common.system_errors import describe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,20 +17,59 @@ class TokenOptions:
     """What ``kps token`` takes."""
 
     name: str = argument("NAME", "name of the identity", read=readers.text)
+    add: str | None = option(
+        "FILE",
+        "add the lines to this file, and print the token alone; a new file is for its user only",
+        read=readers.file,
+        default=None,
+    )
 
 
 def make_token(options: TokenOptions) -> int:
-    """Print a new token as lines of a token file; show the token itself on standard error."""
+    """Make a token, and print what the options ask for.
+
+    Without a file the output has the lines of a token file, and standard error the token. Raises
+    :class:`kps.InvalidArgument` for a name that cannot be, or that the file has already, and for a
+    file that cannot be used.
+    """
     token, lines = new_token(options.name)
-    print(lines, end="", flush=True)
-    print(f"the token, shown only now: {token}", file=sys.stderr)
+    if options.add is not None:
+        _add(options.add, options.name, lines)
+        print(token)
+    else:
+        print(lines, end="", flush=True)
+        print(f"the token, shown only now: {token}", file=sys.stderr)
     return 0
+
+
+def _add(path: str, name: str, lines: str) -> None:
+    try:
+        with open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "r+b") as file:
+            content = file.read()
+            if name in tomllib.loads(content.decode()):
+                raise InvalidArgument(
+                    f"{path} has {name!r} already: add the output of 'kps token' to its tokens"
+                )
+            gap = b"\n" if content else b""
+            if content and not content.endswith(b"\n"):
+                gap += b"\n"
+            file.write(gap + lines.encode())
+    except OSError as error:
+        raise InvalidArgument(f"cannot write {path}: {describe(error)}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError):  # do not show it: it holds secrets
+        raise InvalidArgument(f"cannot use {path}: it is not TOML") from None
 
 
 COMMAND = Command(
     "kps token",
     TokenOptions,
     make_token,
-    about=["The output has the digest of the token. The token itself is on standard error."],
-    examples=[("kps token alice >> tokens.toml", "adds an identity to a file of tokens")],
+    about=[
+        "The output has the digest of the token. The token itself is on standard error. With --add "
+        "the digest goes into the file, and the output is the token, for a script."
+    ],
+    examples=[
+        ("kps token alice >> tokens.toml", "adds an identity to a file of tokens"),
+        ("KPS_TOKEN=$(kps token django --add tokens.toml)", "the same, in a script"),
+    ],
 )

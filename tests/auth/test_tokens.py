@@ -315,6 +315,32 @@ def test_the_command_makes_a_token(
     assert not caplog.records
 
 
+def test_the_command_adds_it_to_a_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A script gets the token alone; what is in the file stays."""
+    path = tmp_path / "tokens.toml"
+    tokens = {}
+    for name in ("alice", "bob"):
+        assert make_token(TokenOptions(name=name, add=str(path))) == 0
+        tokens[name] = capsys.readouterr().out.removesuffix("\n")
+        path.write_text(path.read_text().rstrip("\n"))  # as editors leave files
+    assert path.stat().st_mode & 0o777 == 0o600
+    judge = TokenFile(path)
+    assert {name: judge(token) for name, token in tokens.items()} == {
+        name: kps.Identity(name) for name in tokens
+    }
+    before = path.read_text()
+    with pytest.raises(kps.InvalidArgument, match="has 'bob' already"):
+        make_token(TokenOptions(name="bob", add=str(path)))
+    assert path.read_text() == before
+    for content in (b"[alice", b"\xff"):
+        path.write_bytes(content)
+        with pytest.raises(kps.InvalidArgument, match=r"it is not TOML$"):
+            make_token(TokenOptions(name="carol", add=str(path)))
+    with pytest.raises(kps.InvalidArgument, match="cannot write"):
+        make_token(TokenOptions(name="alice", add=str(tmp_path)))
+    assert capsys.readouterr().out == ""
+
+
 @given(st.text(st.characters(exclude_categories=()), min_size=1))
 def test_a_name_becomes_a_table_or_is_refused(name: str) -> None:
     try:
