@@ -7,6 +7,7 @@ close it still ends.
 
 import asyncio
 import threading
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from copy import copy
 from typing import Any, TypeVar
@@ -16,15 +17,25 @@ from kps.io_asyncio.client import Client
 from kps.io_asyncio.loop import run
 from kps.io_common.client_options import ClientOptions
 from kps.protocol.bus.message import Message
+from kps.protocol.client.events import Lost
+from kps.protocol.client.reconnect import Backoff
 
 T = TypeVar("T")
+
+# A program's requests wait for the bus, so it looks for it more often than a client does else.
+_RECONNECT = Backoff(longest=2.0)
+
+# Seconds for which calls raise why the client has ended, before there may be another one. They keep
+# a server that refuses from being asked with each call.
+_PAUSE = 2.0
 
 
 class Bus:
     """The client of a process.
 
     ``timeout`` is how many seconds a call waits for the connection. ``on_direct`` gets direct
-    messages, and ``serve`` runs as long as the client does; ``on_over`` is told why that has ended.
+    messages, ``on_lost`` learns which messages of the past are lost, and ``serve`` runs as long as
+    the client does; ``on_over`` is told why that has ended.
     They run on the loop of the client, as does what is given to ``run``.
     """
 
@@ -35,6 +46,7 @@ class Bus:
         on_direct: Callable[[Message[Any]], Awaitable[object]],
         serve: Callable[[], Coroutine[Any, Any, None]],
         on_over: Callable[[KPSError], None],
+        on_lost: Callable[[Lost], Awaitable[None]],
         options: ClientOptions,
     ) -> None:
         self._address = address
@@ -42,11 +54,13 @@ class Bus:
         self._on_direct = on_direct
         self._serve = serve
         self._on_over = on_over
+        self._on_lost = on_lost
         self._options = options
         self._lock = threading.Lock()
         self._started = threading.Event()
         self._is_closed = False
         self._reason: KPSError | None = None  # why the client has ended, for good
+        self._over_since = 0.0
         self._on_end: Callable[[], None] = lambda: None
         self._thread = threading.Thread(target=self._work, name="kps-channels", daemon=True)
         self._loop: asyncio.AbstractEventLoop
@@ -68,6 +82,11 @@ class Bus:
         self._started.wait()
         if self._is_closed:
             raise ConnectFailed("the channel layer's thread has failed")
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether the client has ended for good, and another one may try again."""
+        return self._reason is not None and time.monotonic() - self._over_since >= _PAUSE
 
     async def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the client's loop, and return its result, from any other loop.
@@ -126,8 +145,8 @@ class Bus:
     async def connected(self) -> Client:
         """Return the client when it is connected; wait for that for up to ``timeout`` seconds.
 
-        Raises :class:`kps.NotConnected` after that time, as ``opened``, and why the client has
-        ended.
+        Raises :class:`kps.NotConnected` after that time, which tells why the latest attempt has
+        failed; as ``opened``, and why the client has ended.
         """
         client = self.client
         if client.is_connected:
@@ -139,8 +158,10 @@ class Bus:
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:
+            why = client._session.state.failure
             raise NotConnected(
                 f"the bus at {self._address} could not be reached for {self._timeout:g} s"
+                + (f": {why}" if why else "")
             ) from None
         if self._reason is not None:
             raise copy(self._reason)  # each caller has its own traceback
@@ -167,14 +188,17 @@ class Bus:
             reason = self.client._end_of_messages()
             if not isinstance(reason, ConnectFailed | ServerError):
                 reason = ClientClosed(f"the client has ended: {reason}")
+            self._over_since = time.monotonic()
             self._reason = reason
             self._changed.set()
             self._on_over(reason)
 
         options: ClientOptions = {
+            "reconnect": _RECONNECT,
             **self._options,
             "on_id": self._on_direct,
             "on_connect": on_change,
+            "on_lost": self._on_lost,
             "on_close": on_close,
         }
         self.client = Client(self._address, **options)

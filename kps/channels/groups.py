@@ -23,13 +23,18 @@ Forward = Callable[[str, dict[str, Any]], None]
 
 
 class _Group:
-    """A group as this process knows it: its channels, and the times at which they came."""
+    """A group as this process knows it: its channels, when they came, and what is told of them."""
 
-    __slots__ = ("channels", "subscription")
+    __slots__ = ("channels", "infos", "subscription")
 
     def __init__(self, subscription: Subscription[Any]) -> None:
         self.subscription = subscription
         self.channels: dict[str, float] = {}
+        self.infos: dict[str, object] = {}  # JSON, as it is sent
+
+    def drop(self, channel: str) -> None:
+        self.channels.pop(channel, None)
+        self.infos.pop(channel, None)
 
 
 class Groups:
@@ -54,11 +59,11 @@ class Groups:
         self._clock = clock
         self._groups: dict[tuple[str, str], _Group] = {}
 
-    async def add(self, group: str, channel: str) -> None:
+    async def add(self, group: str, channel: str, info: object = None) -> None:
         """Add a channel of this process, or a normal one. What is sent from then on comes.
 
-        Raises :class:`kps.ServerError` if the server refuses the group's topic, and as
-        ``Bus.opened``.
+        ``info`` is what ``members`` tells of it. Raises :class:`kps.ServerError` if the server
+        refuses the group's topic, and as ``Bus.opened``.
         """
         client = await self._bus.opened()
         key = _key(group, channel)
@@ -73,6 +78,7 @@ class Groups:
                 subscription = client.subscribe(topic, partial(self._take, key), inline=True)
             known = self._groups[key] = _Group(subscription)
         known.channels[channel] = self._clock()
+        known.infos[channel] = info
         try:
             await known.subscription  # also if another one has begun it
         except BaseException:  # refused, or cancelled
@@ -84,8 +90,22 @@ class Groups:
         key = _key(group, channel)
         known = self._groups.get(key)
         if known is not None:
-            known.channels.pop(channel, None)
+            known.drop(channel)
             await self._leave(key, known)
+
+    def members(self, group: str) -> dict[str, object]:
+        """Return what is told of the channels that this process has in a group, by their names."""
+        found: dict[str, object] = {}
+        for (name, _), known in self._groups.items():
+            if name == group:
+                found |= known.infos
+        return found
+
+    def tell(self, group: str, message: dict[str, Any]) -> None:
+        """Put a message of the layer itself into the channels of this process in a group."""
+        known = self._groups.get((group, ""))
+        if known is not None:
+            self._counts.full += self._store.put(known.channels, message)
 
     async def sweep(self) -> None:
         """End memberships that have lasted too long."""
@@ -93,13 +113,14 @@ class Groups:
         for key, known in list(self._groups.items()):
             for channel, since in list(known.channels.items()):
                 if since <= oldest:
-                    del known.channels[channel]
+                    known.drop(channel)
             await self._leave(key, known)
 
     async def clear(self) -> None:
         """End all memberships."""
         for key, known in list(self._groups.items()):
             known.channels.clear()
+            known.infos.clear()
             await self._leave(key, known)
 
     async def _leave(self, key: tuple[str, str], known: _Group) -> None:

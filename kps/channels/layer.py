@@ -21,8 +21,9 @@ from kps.io_common.checks import check_count
 from kps.io_common.client_options import ClientOptions, ClientSettings
 from kps.io_common.forks import watch_forks
 from kps.protocol.dialect.address import DEFAULT_ADDRESS
-from kps.protocol.dialect.binary import pack_bytes
-from kps.protocol.limits import check_seconds, shown
+from kps.protocol.dialect.binary import pack_bytes, unpack_bytes
+from kps.protocol.dialect.envelope import compose_payload
+from kps.protocol.limits import check_seconds, check_switch, shown
 
 if TYPE_CHECKING:
     import ssl as tls
@@ -53,7 +54,15 @@ class KpsChannelLayer(BaseChannelLayer):  # type: ignore[misc]
             of each sending process for itself.
         channel_capacity: Other capacities, by glob or compiled expression of the channel's name;
             the first that matches.
-        timeout: Seconds to wait for a connection, and for the answer of another process.
+        timeout: Seconds to wait for a connection, and for the answer of another process or, with
+            ``confirm``, of the server.
+        confirm: Whether ``group_send`` waits until the server has passed the message on. Without,
+            it returns when the message is written, and one that is under way while the connection
+            breaks is lost without notice.
+        tell_lost: Whether the channels of this process that are in a group get a message
+            ``{"type": "kps.lost", "group": NAME, "count": NUMBER}`` when messages to that group are
+            lost to them after a broken connection; ``count`` is ``None`` if nobody knows it. The
+            server must keep history of the group's topic.
         secure: Whether to use TLS; an address with a scheme tells it by that.
         ssl: The TLS context, if it is not the default one.
 
@@ -73,6 +82,8 @@ class KpsChannelLayer(BaseChannelLayer):  # type: ignore[misc]
         capacity: int = 100,
         channel_capacity: Mapping[str | re.Pattern[str], int] | None = None,
         timeout: float = 5,
+        confirm: bool = False,
+        tell_lost: bool = False,
         secure: bool = False,
         ssl: "tls.SSLContext | None" = None,
     ) -> None:
@@ -93,6 +104,8 @@ class KpsChannelLayer(BaseChannelLayer):  # type: ignore[misc]
             group_expiry=check_seconds("group_expiry", group_expiry),
             capacity=_capacity_by(self.channel_capacity, capacity),
             timeout=check_seconds("timeout", timeout),
+            confirm=check_switch("confirm", confirm),
+            tell_lost=check_switch("tell_lost", tell_lost),
             client=client,
         )
         self._lock = threading.Lock()
@@ -111,8 +124,10 @@ class KpsChannelLayer(BaseChannelLayer):  # type: ignore[misc]
 
         Raises ``ChannelFull``, also if that process does not answer within ``timeout``;
         ``MessageTooLarge``, both of ``channels.exceptions``; ``TypeError`` for an invalid name;
-        :class:`kps.InvalidArgument` for what cannot be sent; :class:`kps.NotConnected`,
-        :class:`kps.ConnectionLost`.
+        :class:`kps.InvalidArgument` for what cannot be sent; :class:`kps.NotConnected`;
+        :class:`kps.RequestTimeout` if the server itself does not answer, and
+        :class:`kps.ConnectionLost`: in both cases it is unknown whether the message came;
+        :class:`kps.ServerError` if this program has no permission to send to that process.
         """
         self.require_valid_channel_name(channel)
         content = _packed(message)
@@ -138,14 +153,20 @@ class KpsChannelLayer(BaseChannelLayer):  # type: ignore[misc]
 
     # -- groups -------------------------------------------------------------------------------
 
-    async def group_add(self, group: str, channel: str) -> None:
+    async def group_add(self, group: str, channel: str, info: object = None) -> None:
         """Add a channel to a group. What is sent to the group from then on comes.
 
-        Raises ``TypeError`` for an invalid name, :class:`kps.NotConnected`,
-        :class:`kps.ServerError` if the server refuses the group's topic.
+        ``info`` is what ``group_members`` tells of the channel: anything that can be in a message,
+        such as the name of a user. To add a channel again sets it anew.
+
+        Raises ``TypeError`` for an invalid name, :class:`kps.InvalidArgument` for an ``info`` that
+        cannot be sent, :class:`kps.NotConnected`, :class:`kps.ServerError` if the server refuses
+        the group's topic.
         """
         self._check_both(group, channel)
-        await self._here().group_add(group, channel)
+        packed = pack_bytes(info)
+        compose_payload(packed)  # complains here, and not in the answer to another process
+        await self._here().group_add(group, channel, packed)
 
     async def group_discard(self, group: str, channel: str) -> None:
         """Remove a channel from a group. It need not be in it. Raises as ``group_add``."""
@@ -156,12 +177,27 @@ class KpsChannelLayer(BaseChannelLayer):  # type: ignore[misc]
         """Send a message to all channels of a group.
 
         It is published once. A channel that is full does not get it, which its process counts.
-        Raises as ``send``, but never ``ChannelFull``.
+        It returns when the message is written: one that is under way while the connection breaks is
+        lost. With the option ``confirm`` it waits until the server has passed the message on, and
+        else raises :class:`kps.ConnectionLost`, :class:`kps.RequestTimeout` or
+        :class:`kps.ServerError`. Raises as ``send``, but never ``ChannelFull``.
         """
         self.require_valid_group_name(group)
         content = _packed(message)
         with _errors_of_channels():
             await self._here().group_send(group, content)
+
+    async def group_members(self, group: str) -> dict[str, Any]:
+        """Return the channels of a group, in all processes, each with its ``info``.
+
+        Each process on the bus is asked. One that does not answer within ``timeout`` seconds, or
+        has ended, has no members. Raises ``TypeError`` for an invalid name,
+        :class:`kps.NotConnected`, :class:`kps.ConnectionLost`, :class:`kps.RequestTimeout`,
+        :class:`kps.ServerError` if the server refuses the layer's topics.
+        """
+        self.require_valid_group_name(group)
+        members: dict[str, Any] = unpack_bytes(await self._here().group_members(group))
+        return members
 
     # -- the rest -----------------------------------------------------------------------------
 
@@ -181,14 +217,16 @@ class KpsChannelLayer(BaseChannelLayer):  # type: ignore[misc]
 
     @property
     def counts(self) -> Counts:
-        """What this process has dropped so far, by reason."""
+        """What this process has dropped since its client began, by reason."""
         return self._here().counts
 
     async def with_client(self, work: Callable[[Client], Awaitable[T]]) -> T:
         """Do something else with the connection, and return the result.
 
         ``work`` gets the connected :class:`kps.Client`, and runs in the client's thread, on its
-        event loop: it must not block. Raises :class:`kps.NotConnected`, and what ``work`` raises.
+        event loop, as do callbacks that it subscribes: none may block, nor touch what belongs to
+        your loop. ``await layer.send(channel, ...)`` from there reaches a consumer. Raises
+        :class:`kps.NotConnected`, and what ``work`` raises.
         """
         return await self._here().with_client(work)
 
@@ -197,11 +235,19 @@ class KpsChannelLayer(BaseChannelLayer):  # type: ignore[misc]
         self.require_valid_channel_name(channel)
 
     def _here(self) -> Post:
-        """Return what this process has, and start it if it is the first call."""
+        """Return what this process has, and start it if it is the first call.
+
+        Start another one if the client of the former one has ended for good: nobody starts the
+        processes of a web server anew for that.
+        """
         post = self._post
-        if post is not None:
+        if post is not None and not post.bus.is_spent:
             return post
         with self._lock:
+            if self._post is not None and self._post.bus.is_spent:
+                spent = self._post
+                self._forget_post()
+                spent.leave()
             if self._post is None:
                 post = Post(self._settings)
                 posts.start(post)

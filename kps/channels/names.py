@@ -31,6 +31,9 @@ class Names:
         self.flush = f"{prefix}/flush"
         """The topic on which all processes are told to forget everything."""
 
+        self.members = f"{prefix}/members"
+        """The topic on which all processes are asked who is in a group."""
+
     def new_channel(self, prefix: str) -> str:
         """Return a new name of a channel from which only this process receives."""
         return f"{prefix}.{self.id}!{secrets.token_hex(6)}"
@@ -38,6 +41,11 @@ class Names:
     def group(self, group: str) -> str:
         """Return the topic of a group."""
         return f"{self._prefix}/group/{group}"
+
+    def group_of(self, topic: str) -> str:
+        """Return the group of a topic; empty if it is none of a group."""
+        head = self.group("")
+        return topic.removeprefix(head) if topic.startswith(head) else ""
 
     def channel(self, channel: str) -> str:
         """Return the topic of a normal channel."""

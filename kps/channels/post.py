@@ -17,10 +17,11 @@ from kps.channels.names import Names, owner_of
 from kps.channels.outbox import Outbox
 from kps.channels.store import Store
 from kps.channels.workers import Workers
-from kps.errors import InvalidArgument, KPSError, MessageTooLarge, RequestTimeout
+from kps.errors import InvalidArgument, KPSError, MessageTooLarge, RequestTimeout, ServerError
 from kps.io_asyncio.client import Client
 from kps.io_common.client_options import ClientOptions
 from kps.protocol.bus.message import Message
+from kps.protocol.client.events import Lost
 from kps.protocol.dialect.envelope import compose_payload
 
 T = TypeVar("T")
@@ -38,6 +39,8 @@ class Settings(NamedTuple):
     group_expiry: float
     capacity: Callable[[str], int]
     timeout: float
+    confirm: bool
+    tell_lost: bool
     client: ClientOptions
 
 
@@ -56,6 +59,7 @@ class Post:
             self._on_direct,
             self._serve,
             self.store.fail,
+            self._on_lost,
             options,
         )
         self._outbox = Outbox(
@@ -65,6 +69,7 @@ class Post:
             bus, self.names, self.store, self.counts, self._forward, settings.group_expiry
         )
         self._workers = Workers(bus, self.names, self.store, self.counts)
+        self._listens = asyncio.Event()  # to what all are told: a member must not be missed
 
     # -- from any event loop --------------------------------------------------------------------
 
@@ -89,9 +94,9 @@ class Post:
             )
         return await self.store.receive(channel)
 
-    async def group_add(self, group: str, channel: str) -> None:
+    async def group_add(self, group: str, channel: str, info: object) -> None:
         """Add a channel to a group: a channel of another process by asking that."""
-        await self.bus.run(self._change_group("add", group, channel))
+        await self.bus.run(self._change_group("add", group, channel, info))
 
     async def group_discard(self, group: str, channel: str) -> None:
         """Remove a channel from a group."""
@@ -100,6 +105,10 @@ class Post:
     async def group_send(self, group: str, message: dict[str, Any]) -> None:
         """Publish a packed message to a group."""
         await self.bus.run(self._publish(self.names.group(group), message))
+
+    async def group_members(self, group: str) -> dict[str, object]:
+        """Ask all processes for their channels in a group, and return what is told of each."""
+        return await self.bus.run(self._group_members(group))
 
     async def flush(self) -> None:
         """Let all processes on the bus forget all messages and memberships."""
@@ -149,28 +158,38 @@ class Post:
         if not self._outbox.put(channel, message):
             raise ChannelFull(channel)
 
-    async def _change_group(self, do: str, group: str, channel: str) -> None:
+    async def _change_group(self, do: str, group: str, channel: str, info: object = None) -> None:
         owner = owner_of(channel)
         if owner and owner != self.names.id:
             client = await self.bus.connected()
-            await self._ask(client, owner, {"do": do, "channel": channel, "group": group})
+            request = {"do": do, "channel": channel, "group": group, "info": info}
+            await self._ask(client, owner, request)
         elif do == "add":
             await self.bus.connected()
-            await self._groups.add(group, channel)
+            await self._add(group, channel, info)
         else:
             await self._groups.discard(group, channel)
+
+    async def _add(self, group: str, channel: str, info: object) -> None:
+        await self._listens.wait()
+        await self._groups.add(group, channel, info)
 
     async def _ask(self, client: Client, owner: str, request: dict[str, Any]) -> object:
         """Ask a process, and return its answer; ``None`` if it is gone, or does not answer.
 
         Its client answers, whatever its program does. So if it does not within the timeout, it has
-        stopped, or its connection is dead: then the channel takes nothing.
+        stopped, or its connection is dead: then the channel takes nothing. Raises
+        :class:`kps.RequestTimeout` if the server does not answer.
         """
         ack = await client.publish_to_id_with_ack(owner, request, self._settings.timeout)
         try:
             response = (await ack.wait()).get(owner)
         except RequestTimeout:
-            raise ChannelFull(f"{request['channel']}: the server did not answer in time") from None
+            text = f"no answer of the server to a message for {request['channel']}"
+            raise RequestTimeout(text) from None
+        except ServerError as error:
+            text = f"{error}, {owner!r}: give this program the permission direct for it"
+            raise ServerError(text, error.code, request=error.request, to=owner) from None
         if response is None or response.error == "disconnected":
             self.counts.nobody += 1
             return None
@@ -184,21 +203,52 @@ class Post:
         match message.data:
             case {"do": "put", "channel": str(channel), "message": dict(content)}:
                 return not self.store.put([channel], content)
-            case {"do": "add", "channel": str(channel), "group": str(group)}:
-                await self._groups.add(group, channel)
+            case {"do": "add", "channel": str(channel), "group": str(group), **rest}:
+                await self._add(group, channel, rest.get("info"))
             case {"do": "discard", "channel": str(channel), "group": str(group)}:
                 await self._groups.discard(group, channel)
             case _:
                 self.counts.invalid += 1
         return None
 
-    async def _publish(self, topic: str, message: dict[str, Any]) -> None:
+    async def _group_members(self, group: str) -> dict[str, object]:
         client = await self.bus.connected()
+        ack = await client.publish_with_ack(
+            self.names.members, {"group": group}, self._settings.timeout
+        )
+        found: dict[str, object] = {}
+        for response in (await ack.wait()).values():
+            if response.success and isinstance(response.result, dict):
+                found |= response.result
+        return found
+
+    def _tell_members(self, message: Message[Any]) -> dict[str, object]:
+        """Answer a process that asks who is in a group."""
+        match message.data:
+            case {"group": str(group)}:
+                return self._groups.members(group)
+        self.counts.invalid += 1
+        return {}
+
+    async def _on_lost(self, lost: Lost) -> None:
+        group = self.names.group_of(lost.topic)
+        if self._settings.tell_lost and group:
+            told = {"type": "kps.lost", "group": group, "count": lost.messages}
+            self._groups.tell(group, told)
+
+    async def _publish(self, topic: str, message: dict[str, Any]) -> None:
+        client, confirm = await self.bus.connected(), self._settings.confirm
         try:
             async with asyncio.timeout(self._settings.timeout):
-                await client.publish(topic, message)
-        except TimeoutError:  # it is accepted; only the network is slow
-            return
+                if confirm:
+                    await client.publish_with_receipt(topic, message)
+                else:
+                    await client.publish(topic, message)
+        except TimeoutError:
+            if confirm:
+                text = f"no answer of the server to a message on {topic!r}"
+                raise RequestTimeout(text) from None
+            return  # it is accepted; only the network is slow
 
     def _forward(self, channel: str, message: dict[str, Any]) -> None:
         self.counts.full += not self._outbox.put(channel, message)
@@ -214,10 +264,13 @@ class Post:
         self.store.clear()
 
     async def _serve(self) -> None:
-        """As long as the client runs: listen to ``flush``, and look for what has expired."""
+        """As long as the client runs: listen to what all are told, and drop what has expired."""
         client = await self.bus.opened()
-        with contextlib.suppress(KPSError):  # the log has it; only flush does not work then
+        with contextlib.suppress(KPSError):  # the log has it; only these two do not work then
+            members = client.subscribe(self.names.members, self._tell_members, inline=True)
             await client.subscribe(self.names.flush, self._clear)
+            await members
+        self._listens.set()
         seconds = min(_SWEEPS, self._settings.expiry / 2)
         while True:
             await asyncio.sleep(seconds)

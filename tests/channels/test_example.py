@@ -14,6 +14,7 @@ from typing import Any
 from urllib.request import urlopen
 
 import pytest
+from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin
 
@@ -74,9 +75,11 @@ def listen(start: Start, name: str) -> str:
     raise AssertionError("".join(lines))
 
 
-def enter(host: str, path: str) -> ClientConnection:
+def enter(host: str, path: str, session: str = "") -> ClientConnection:
     origin = Origin(f"http://{host}")
-    return connect(f"ws://{host}/ws/{path}", origin=origin, open_timeout=PATIENCE)
+    cookies = {"Cookie": f"sessionid={session}"} if session else {}
+    url = f"ws://{host}/ws/{path}"
+    return connect(url, origin=origin, additional_headers=cookies, open_timeout=PATIENCE)
 
 
 def say(socket: ClientConnection, text: str) -> None:
@@ -106,6 +109,20 @@ def test_rooms_and_the_worker(start: Start, name: str) -> None:
         assert hear(bob) == shown
         say(eve, "nobody else here")
         assert hear(eve) == {"text": "nobody else here"}
+
+
+def test_what_is_no_message(start: Start) -> None:
+    host = listen(start, "uvicorn")
+    with enter(host, "rooms/red/") as bystander:
+        for wrong in ("no JSON", "1", '{"text": 1}', b"\x00"):
+            with enter(host, "rooms/red/") as socket:
+                socket.send(wrong)
+                with pytest.raises(ConnectionClosedError) as closed:
+                    socket.recv(PATIENCE)
+                assert closed.value.rcvd is not None
+                assert closed.value.rcvd.code == 1008
+        say(bystander, "hello")
+        assert hear(bystander) == {"text": "hello"}
 
 
 @pytest.mark.parametrize("name", SERVERS)

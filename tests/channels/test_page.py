@@ -1,18 +1,22 @@
 """The page about Channels: its project, from nothing, and what it does then."""
 
+import asyncio
 import os
 import re
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
+from websockets.exceptions import ConnectionClosedError, InvalidStatus
+from websockets.sync.client import ClientConnection
 
 import kps.sync
 from kps.auth.tokens import TokenFile
 from tests.asgi.harness import ROOT, program
-from tests.channels.harness import PATIENCE, layers, on_loop
+from tests.channels.harness import PATIENCE, layers, on_loop, until
 from tests.channels.test_example import enter, hear, say
 from tests.io.harness import eventually
 
@@ -55,6 +59,12 @@ class Project:
         assert routes.count(room) == 1
         more = "from chatsite.consumers import Readings\n"
         (site / "asgi.py").write_text(asgi + more + routes.replace(room, f"{room}, {path}"))
+        member, users = code_below("## Users")
+        [present] = code_below("## Who is in a room")
+        assert users.count("Member") == 2
+        (site / "users.py").write_text(asgi + users.replace("Member", "Present"))
+        with (site / "consumers.py").open("a") as file:
+            file.write(f"\n{member}\n{present}")
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
         """Start Python there."""
@@ -104,6 +114,90 @@ def test_from_nothing_to_a_chat(tmp_path: Path, server: kps.sync.Server) -> None
             assert hear(reader) == {"sensor": "sensors/kitchen", "value": 21.5}
 
 
+LOG_IN = """
+from django.contrib.auth.models import User
+from django.test import Client
+
+for name in ("ann", "bob"):
+    client = Client()
+    client.force_login(User.objects.create_user(name))
+    open(name, "w").write(client.cookies["sessionid"].value)
+"""
+
+
+def test_users_and_who_is_in_a_room(tmp_path: Path, server: kps.sync.Server) -> None:
+    """In two processes; one of them is killed."""
+    for name in ("daphne", "django", "uvicorn"):
+        pytest.importorskip(name)
+    project = Project(tmp_path, server.address)
+    project.run("manage.py", "migrate", "--verbosity", "0")
+    project.run("manage.py", "shell", "-c", LOG_IN)
+    ann, bob = ((tmp_path / name).read_text() for name in ("ann", "bob"))
+    server_of_the_site = "-m", "uvicorn", "--port", "0", "--app-dir", str(tmp_path)
+    command = *server_of_the_site, "chatsite.users:application"
+    with program(*command, says="running on http://") as host:
+        with pytest.raises(InvalidStatus) as refused:
+            enter(host, "rooms/red/")
+        assert refused.value.response.status_code == 403
+        with enter(host, "rooms/red/", ann) as window, enter(host, "rooms/red/", ann):
+            until_it_hears(window, {"people": ["ann"]})
+            with program(*command, says="running on http://") as other:
+                with enter(other, "rooms/red/", bob) as far:
+                    until_it_hears(window, {"people": ["ann", "bob"]})
+                    until_it_hears(far, {"people": ["ann", "bob"]})
+                    say(far, "hello")
+                    until_it_hears(window, {"text": "hello"})
+                until_it_hears(window, {"people": ["ann"]})
+            for wrong in ("no JSON", "{}", "[]", '{"text": 1}', "[" * 100_000, b"\x00"):
+                with enter(host, "rooms/red/", ann) as odd:
+                    odd.send(wrong)
+                    with pytest.raises(ConnectionClosedError) as closed:
+                        while True:
+                            odd.recv(PATIENCE)
+                    assert closed.value.rcvd is not None
+                    assert closed.value.rcvd.code == 1008
+
+
+def until_it_hears(socket: ClientConnection, message: dict[str, object]) -> None:
+    while hear(socket) != message:
+        pass  # what was so before
+
+
+@on_loop
+async def test_the_client_itself(server: kps.sync.Server) -> None:
+    """A callback in the client's thread comes back to the consumer."""
+    [code] = code_below("## The client itself")
+    names = run(f"from channels.generic.websocket import AsyncJsonWebsocketConsumer\n\n{code}")
+    async with layers(server) as [layer]:
+        weather = names["Weather"]()
+        weather.channel_layer, weather.channel_name = layer, await layer.new_channel()
+        shown: list[object] = []
+
+        async def note(*args: object) -> None:
+            shown.extend(args)
+
+        weather.accept = weather.send_json = note
+        await weather.connect()
+        server.publish("weather", "rain")
+        told = await layer.receive(weather.channel_name)
+        assert told["type"] == "weather.told"
+        await weather.weather_told(told)
+        assert shown == ["rain"]
+        await weather.disconnect(1000)
+        await until(lambda: not any(server.count_subscribers("weather")))
+
+
+def test_the_bus_in_memory() -> None:
+    [code] = code_below("## In tests")
+    asyncio.run(asyncio.wait_for(run(code)["test_a_room"](), PATIENCE))
+
+
+def run(code: str) -> dict[str, Any]:
+    names: dict[str, Any] = {"__name__": "page"}
+    exec(code, names)
+    return names
+
+
 @on_loop
 async def test_the_permissions_suffice(tmp_path: Path) -> None:
     [rules] = code_below("## On the bus")
@@ -121,4 +215,5 @@ async def test_the_permissions_suffice(tmp_path: Path) -> None:
             assert (await one.receive(channel))["number"] == 2
             await other.send("dice", {"type": "x", "number": 3})
             assert (await one.receive("dice"))["number"] == 3
+            assert await other.group_members("red") == {channel: None}
             await one.flush()

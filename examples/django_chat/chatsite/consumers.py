@@ -1,5 +1,6 @@
 """The consumers: people in rooms, the dice in the background, and what comes from the bus."""
 
+import json
 import random
 from typing import Any
 
@@ -21,10 +22,18 @@ class Person(AsyncJsonWebsocketConsumer):
     async def disconnect(self, code: int) -> None:
         await self.channel_layer.group_discard(self.room, self.channel_name)
 
-    async def receive_json(self, content: Any, **kwargs: Any) -> None:
-        said = {"type": "room.said", "text": content["text"]}
-        await self.channel_layer.group_send(self.room, said)
-        if content["text"] == "/roll":
+    async def receive(
+        self, text_data: str | None = None, bytes_data: bytes | None = None, **kwargs: Any
+    ) -> None:
+        try:
+            text = json.loads(text_data or "")["text"]
+        except (ValueError, LookupError, TypeError, RecursionError):
+            text = None  # a page may send anything
+        if not isinstance(text, str) or len(text) > 1000:
+            await self.close(1008)
+            return
+        await self.channel_layer.group_send(self.room, {"type": "room.said", "text": text})
+        if text == "/roll":
             await self.channel_layer.send("dice", {"type": "roll", "room": self.room})
 
     async def room_said(self, message: dict[str, Any]) -> None:

@@ -131,7 +131,8 @@ class Connecting:
             server = state.config.server
             self.end(ConnectFailed(f"cannot connect to {server}: {error}", error.status))
         else:
-            state.events.append(ConnectAttemptFailed(str(error), self._plan_retry()))
+            state.failure = str(error)
+            state.events.append(ConnectAttemptFailed(state.failure, self._plan_retry()))
 
     def close(self, timeout: float | None) -> None:
         """Close for good, behind the queued data, within a time. May be called again."""
@@ -188,6 +189,7 @@ class Connecting:
         if not state.is_closing:
             state.batching = link.outgoing
         state.id = text(pong, "id") or state.id
+        state.failure = ""
         state.events.append(Connected(state.id, self._was_connected))
         self._was_connected = True
         self._registered_at = state.now

@@ -37,6 +37,8 @@ class ClientState:
         """Whether the program has closed the client."""
         self.ended: Ended | None = None
         """How the client ended, once it has."""
+        self.failure = ""
+        """Why the latest attempt to connect has failed; empty while there is a connection."""
         self.dropped = 0
         """Messages accepted from the program and never written."""
         self.events: list[ClientEvent] = []
