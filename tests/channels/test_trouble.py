@@ -70,6 +70,12 @@ async def test_it_begins_anew_after_the_server_has_ended_it(
         assert await layer.group_members("red") == {}
 
 
+def test_an_empty_token_is_refused_at_once() -> None:
+    """As from a variable of the environment that is not set."""
+    with pytest.raises(kps.InvalidArgument, match="a token is a text that is not empty"):
+        KpsChannelLayer(token="")
+
+
 @on_loop
 async def test_the_latest_reason_is_told() -> None:
     with kps.sync.Server("127.0.0.1:0", auth=lambda token: None) as server:

@@ -1,7 +1,9 @@
 """The page about frameworks does what it says: its code runs on real servers."""
 
 import asyncio
+import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +17,7 @@ from kps.asgi import Bus
 from tests.asgi.harness import PATIENCE, served
 from tests.asgi.test_frameworks import get, on_starlette, settle, users
 from tests.frameworks.harness import EXAMPLES
+from tests.io.harness import eventually
 
 for name in ("uvicorn", "fastapi"):
     pytest.importorskip(name)
@@ -194,6 +197,83 @@ def test_django() -> None:
     """The line is that of the example, which ``test_frameworks.py`` runs."""
     (program,) = programs_below("### Django")
     assert f"\n{program}" in (EXAMPLES / "django_bus.py").read_text(encoding="utf-8")
+
+
+SITE = """
+import django
+from django.conf import settings
+
+settings.configure(
+    SECRET_KEY="only for this test",
+    ALLOWED_HOSTS=["127.0.0.1", "testserver"],
+    ROOT_URLCONF=__name__,
+    INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes"],
+    MIDDLEWARE=[
+        "django.contrib.sessions.middleware.SessionMiddleware",
+        "django.contrib.auth.middleware.AuthenticationMiddleware",
+    ],
+    SESSION_ENGINE="django.contrib.sessions.backends.signed_cookies",
+    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "site.sqlite3"}},
+)
+django.setup()
+"""
+VIEWS = """
+from django.core.management import call_command
+from django.core.wsgi import get_wsgi_application
+from django.test import Client
+from django.urls import path
+
+urlpatterns = [path("token", token), path("rooms/<slug:room>/say", say)]
+call_command("migrate", verbosity=0)
+from django.contrib.auth.models import User
+
+stranger, ann = Client(), Client()
+ann.force_login(User.objects.create_user("ann"))
+assert stranger.get("/token").status_code == 302
+assert stranger.post("/rooms/red/say", {"text": "psst"}).status_code == 302
+assert ann.get("/rooms/red/say").status_code == 405
+print(ann.get("/token").json()["token"], flush=True)
+input()
+assert ann.post("/rooms/red/say", {"text": "hello"}).json() == {"room": "red"}
+while not client().is_connected:
+    time.sleep(0.01)
+client().close()
+"""
+
+
+def test_browsers_on_the_bus(tmp_path: Path) -> None:
+    """A view gives the logged-in user a token, with which a client hears what a view publishes."""
+    for name in ("django", "jwt"):
+        pytest.importorskip(name)
+    (views,) = programs_below("### Browsers on the bus, with Django")
+    (tmp_path / "site_of_test.py").write_text(f"{SITE}\n{views}\n{VIEWS}", encoding="utf-8")
+    secret = 64 * "5"
+    with (
+        kps.sync.Server("127.0.0.1:0", auth=kps.JWTVerifier(secret)) as server,
+        subprocess.Popen(
+            [sys.executable, "site_of_test.py"],
+            cwd=tmp_path,
+            env=os.environ
+            | {
+                "KPS_ADDRESS": server.address,
+                "KPS_SECRET": secret,
+                "PYTHONPATH": str(EXAMPLES.parent),
+            },
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as site,
+    ):
+        assert site.stdout is not None
+        token = site.stdout.readline().strip()
+        with kps.sync.Client(server.address, token=token) as browser:
+            said = browser.subscribe("rooms/red")
+            eventually(lambda: any(server.count_subscribers("rooms/red")), "the subscription")
+            site.communicate("go on\n", timeout=PATIENCE)
+            assert site.returncode == 0
+            assert next(said).data == {"from": "ann", "text": "hello"}
+            with pytest.raises(kps.ServerError, match="may not publish"):
+                browser.publish_with_receipt("rooms/red", {"from": "bob", "text": "it is me"})
 
 
 def test_there_are_no_other_programs() -> None:
