@@ -11,13 +11,12 @@ from typing import Any
 
 import pytest
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
-from websockets.sync.client import ClientConnection
 
 import kps.sync
 from kps.auth.tokens import TokenFile
 from tests.asgi.harness import ROOT, program
 from tests.channels.harness import PATIENCE, layers, on_loop, until
-from tests.channels.test_example import enter, hear, say
+from tests.channels.test_example import enter, hear, say, until_it_hears
 from tests.io.harness import eventually
 
 PAGE = (ROOT / "docs" / "channels.md").read_text(encoding="utf-8")
@@ -156,11 +155,6 @@ def test_users_and_who_is_in_a_room(tmp_path: Path, server: kps.sync.Server) -> 
                             odd.recv(PATIENCE)
                     assert closed.value.rcvd is not None
                     assert closed.value.rcvd.code == 1008
-
-
-def until_it_hears(socket: ClientConnection, message: dict[str, object]) -> None:
-    while hear(socket) != message:
-        pass  # what was so before
 
 
 @on_loop

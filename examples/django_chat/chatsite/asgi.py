@@ -2,6 +2,7 @@
 
 import os
 
+from channels.auth import AuthMiddlewareStack
 from channels.routing import ChannelNameRouter, ProtocolTypeRouter, URLRouter
 from channels.security.websocket import AllowedHostsOriginValidator
 from django.core.asgi import get_asgi_application
@@ -16,11 +17,13 @@ application = ProtocolTypeRouter(
     {
         "http": django,
         "websocket": AllowedHostsOriginValidator(
-            URLRouter(
-                [
-                    path("ws/rooms/<slug:room>/", Person.as_asgi()),
-                    path("ws/readings/", Readings.as_asgi()),
-                ]
+            AuthMiddlewareStack(
+                URLRouter(
+                    [
+                        path("ws/rooms/<slug:room>/", Person.as_asgi()),
+                        path("ws/readings/", Readings.as_asgi()),
+                    ]
+                )
             )
         ),
         "channel": ChannelNameRouter({"dice": Dice.as_asgi()}),

@@ -12,15 +12,26 @@ from kps.channels import KpsConsumer
 
 
 class Person(AsyncJsonWebsocketConsumer):
-    """Somebody in a room. All in it are a group of the channel layer, in whatever process."""
+    """Somebody in a room. All in it are a group of the channel layer, in whatever process.
+
+    The page gets ``{"from": …, "text": …}`` for what is said, and ``{"people": […]}`` when somebody
+    comes or goes.
+    """
 
     async def connect(self) -> None:
         self.room = self.scope["url_route"]["kwargs"]["room"]
-        await self.channel_layer.group_add(self.room, self.channel_name)
+        self.user = self.scope["user"]
+        if not self.user.is_authenticated:
+            await self.close()  # the page sees the HTTP status 403
+            return
+        self.name = self.user.get_username()
+        await self.channel_layer.group_add(self.room, self.channel_name, {"user": self.name})
         await self.accept()
+        await self.channel_layer.group_send(self.room, {"type": "room.changed"})
 
     async def disconnect(self, code: int) -> None:
         await self.channel_layer.group_discard(self.room, self.channel_name)
+        await self.channel_layer.group_send(self.room, {"type": "room.changed"})
 
     async def receive(
         self, text_data: str | None = None, bytes_data: bytes | None = None, **kwargs: Any
@@ -32,19 +43,25 @@ class Person(AsyncJsonWebsocketConsumer):
         if not isinstance(text, str) or len(text) > 1000:
             await self.close(1008)
             return
-        await self.channel_layer.group_send(self.room, {"type": "room.said", "text": text})
+        said = {"type": "room.said", "from": self.name, "text": text}
+        await self.channel_layer.group_send(self.room, said)
         if text == "/roll":
             await self.channel_layer.send("dice", {"type": "roll", "room": self.room})
 
     async def room_said(self, message: dict[str, Any]) -> None:
-        await self.send_json({"text": message["text"]})
+        await self.send_json({"from": message["from"], "text": message["text"]})
+
+    async def room_changed(self, message: dict[str, Any]) -> None:
+        members = await self.channel_layer.group_members(self.room)
+        await self.send_json({"people": sorted({info["user"] for info in members.values()})})
 
 
 class Dice(AsyncConsumer):
     """Works in the background: ``python manage.py runworker dice``."""
 
     async def roll(self, message: dict[str, Any]) -> None:
-        said = {"type": "room.said", "text": f"The dice show {random.randint(1, 6)}."}
+        text = f"The dice show {random.randint(1, 6)}."
+        said = {"type": "room.said", "from": "dice", "text": text}
         await self.channel_layer.group_send(message["room"], said)
 
 

@@ -1,5 +1,7 @@
 """The pages."""
 
+from django.contrib.auth.decorators import login_required
+from django.contrib.auth.views import LoginView
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import path
@@ -11,6 +13,7 @@ def room(request: HttpRequest, name: str) -> HttpResponse:
 
 
 urlpatterns = [
-    path("", room, {"name": "lobby"}),
-    path("rooms/<slug:name>/", room),
+    path("", login_required(room), {"name": "lobby"}),
+    path("rooms/<slug:name>/", login_required(room)),
+    path("accounts/login/", LoginView.as_view(template_name="login.html")),
 ]
