@@ -12,6 +12,7 @@ from channels.exceptions import ChannelFull
 
 from kps.channels.bus import Bus
 from kps.channels.counts import Counts
+from kps.channels.everybody import Everybody
 from kps.channels.groups import Groups
 from kps.channels.names import Names, owner_of
 from kps.channels.outbox import Outbox
@@ -69,7 +70,9 @@ class Post:
             bus, self.names, self.store, self.counts, self._forward, settings.group_expiry
         )
         self._workers = Workers(bus, self.names, self.store, self.counts)
-        self._listens = asyncio.Event()  # to what all are told: a member must not be missed
+        self._everybody = Everybody(
+            bus, self.names, self._groups, self.counts, settings.timeout, self._clear
+        )
 
     # -- from any event loop --------------------------------------------------------------------
 
@@ -108,11 +111,11 @@ class Post:
 
     async def group_members(self, group: str) -> dict[str, object]:
         """Ask all processes for their channels in a group, and return what is told of each."""
-        return await self.bus.run(self._group_members(group))
+        return await self.bus.run(self._everybody.members(group))
 
     async def flush(self) -> None:
         """Let all processes on the bus forget all messages and memberships."""
-        await self.bus.run(self._flush())
+        await self.bus.run(self._everybody.flush())
 
     async def with_client(self, work: Callable[[Client], Awaitable[T]]) -> T:
         """Do something with the connected client, on its loop. Raises as ``Bus.connected``."""
@@ -171,7 +174,7 @@ class Post:
             await self._groups.discard(group, channel)
 
     async def _add(self, group: str, channel: str, info: object) -> None:
-        await self._listens.wait()
+        await self._everybody.listens()
         await self._groups.add(group, channel, info)
 
     async def _ask(self, client: Client, owner: str, request: dict[str, Any]) -> object:
@@ -211,25 +214,6 @@ class Post:
                 self.counts.invalid += 1
         return None
 
-    async def _group_members(self, group: str) -> dict[str, object]:
-        client = await self.bus.connected()
-        ack = await client.publish_with_ack(
-            self.names.members, {"group": group}, self._settings.timeout
-        )
-        found: dict[str, object] = {}
-        for response in (await ack.wait()).values():
-            if response.success and isinstance(response.result, dict):
-                found |= response.result
-        return found
-
-    def _tell_members(self, message: Message[Any]) -> dict[str, object]:
-        """Answer a process that asks who is in a group."""
-        match message.data:
-            case {"group": str(group)}:
-                return self._groups.members(group)
-        self.counts.invalid += 1
-        return {}
-
     async def _on_lost(self, lost: Lost) -> None:
         group = self.names.group_of(lost.topic)
         if self._settings.tell_lost and group:
@@ -253,12 +237,7 @@ class Post:
     def _forward(self, channel: str, message: dict[str, Any]) -> None:
         self.counts.full += not self._outbox.put(channel, message)
 
-    async def _flush(self) -> None:
-        client = await self.bus.connected()
-        ack = await client.publish_with_ack(self.names.flush, None, self._settings.timeout)
-        await ack.wait()
-
-    async def _clear(self, _: object = None) -> None:
+    async def _clear(self) -> None:
         self._outbox.clear()
         await self._groups.clear()
         self.store.clear()
@@ -266,11 +245,7 @@ class Post:
     async def _serve(self) -> None:
         """As long as the client runs: listen to what all are told, and drop what has expired."""
         client = await self.bus.opened()
-        with contextlib.suppress(KPSError):  # the log has it; only these two do not work then
-            members = client.subscribe(self.names.members, self._tell_members, inline=True)
-            await client.subscribe(self.names.flush, self._clear)
-            await members
-        self._listens.set()
+        await self._everybody.listen(client)
         seconds = min(_SWEEPS, self._settings.expiry / 2)
         while True:
             await asyncio.sleep(seconds)
