@@ -28,6 +28,7 @@ class TokenFile:
 
         [alice]
         token = "sha256:2bd8…"       # or the token itself, of at least 16 characters
+        ids = ["alice", "alice/*"]   # what it may be called; without this, anything
         publish = ["chat/**"]        # any field of kps.Permissions; its default if left out
 
         [sensor]
@@ -99,12 +100,19 @@ def read_permissions(table: Mapping[str, Any], default: Permissions) -> Permissi
 
 
 def new_token(name: str) -> tuple[str, str]:
-    """Return a new random token, and the lines of a token file that give it to an identity."""
-    if not name or not name.isprintable():
+    """Return a new random token, and the lines of a token file that give it to an identity.
+
+    By these lines the identity may use its name as an id, and ids below it. Raises
+    :class:`kps.InvalidArgument` for a name that is no text of one line, or has a star, which would
+    allow the ids of others.
+    """
+    if not name or not name.isprintable() or "*" in name:
         raise InvalidArgument(f"not a name for an identity: {name!r}")
-    key = name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name, ensure_ascii=False)
+    text = json.dumps(name, ensure_ascii=False)
+    key = name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else text
+    ids = f"[{text}, {json.dumps(f'{name}/*', ensure_ascii=False)}]"
     token = secrets.token_urlsafe(32)
-    return token, f'[{key}]\ntoken = "{_DIGEST}{_digest(token).hex()}"\n'
+    return token, f'[{key}]\ntoken = "{_DIGEST}{_digest(token).hex()}"\nids = {ids}\n'
 
 
 def _read(content: Mapping[str, Any]) -> tuple[dict[bytes, Identity], bool]:

@@ -66,7 +66,9 @@ COMMAND = Command(
     make_token,
     about=[
         "The output has the digest of the token. The token itself is on standard error. With --add "
-        "the digest goes into the file, and the output is the token, for a script."
+        "the digest goes into the file, and the output is the token, for a script.",
+        "By the line ids the identity may use the ids NAME and NAME/…, and nobody else's; give "
+        "its clients one of them: --id NAME. Without that line it may use any id.",
     ],
     examples=[
         ("kps token alice >> tokens.toml", "adds an identity to a file of tokens"),

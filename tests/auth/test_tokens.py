@@ -309,7 +309,8 @@ def test_the_command_makes_a_token(
     assert len(token) >= 43
     assert token not in lines  # so that the output can go into a file
     identity = TokenFile(write(lines, 0o644))(token)
-    assert identity == kps.Identity("alice")
+    permissions = kps.Permissions(ids=["alice", "alice/*"])
+    assert identity == kps.Identity("alice", permissions)
     assert make_token(TokenOptions(name="alice")) == 0
     assert token not in capsys.readouterr().err
     assert not caplog.records
@@ -346,14 +347,18 @@ def test_a_name_becomes_a_table_or_is_refused(name: str) -> None:
     try:
         _, lines = new_token(name)
     except kps.InvalidArgument:
-        assert not name.isprintable()
+        assert not name.isprintable() or "*" in name
     else:
-        assert list(tomllib.loads(lines)) == [name]
+        [(key, table)] = tomllib.loads(lines).items()
+        assert key == name
+        assert table["ids"] == [name, f"{name}/*"]
+        kps.Permissions(ids=table["ids"])
 
 
-def test_an_identity_needs_a_name() -> None:
-    with pytest.raises(kps.InvalidArgument, match="not a name for an identity: ''"):
-        new_token("")
+@pytest.mark.parametrize("name", ["", "a*", "**"])
+def test_an_identity_needs_a_name_that_stands_for_nobody_else(name: str) -> None:
+    with pytest.raises(kps.InvalidArgument, match="not a name for an identity"):
+        new_token(name)
 
 
 # -- the package ------------------------------------------------------------------------------

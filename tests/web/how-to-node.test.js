@@ -67,7 +67,7 @@ describe('in Node', () => {
     assert.deepEqual(await ask(project, server, 16), { code: 1, text: 'nobody failed: no member' });
 
     const worker = new Program(t, project, 'worker.js', server);
-    const name = `worker-${worker.child.pid}`;
+    const name = `worker/${worker.child.pid}`;
     await worker.prints('connected');
     assert.deepEqual(await ask(project, server, 16), { code: 0, text: `${name} has done it: 4` });
     assert.deepEqual(await ask(project, server, -16), { code: 1, text: `${name} failed: -16 has no root` });
