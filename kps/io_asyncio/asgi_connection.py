@@ -15,6 +15,9 @@ _AT_ONCE = 64 * 1024
 """Bytes of messages that leave the core's queue at once. All data beyond them stays there, where it
 is counted and where the overflow policy acts."""
 
+_NO_CODE = 1005  # of a close frame without a code
+_LOST = 1006  # of a connection that ended without a close frame
+
 _KEEP = Output.KEEP
 _ABORT = Output.ABORT
 
@@ -87,7 +90,11 @@ class AsgiConnection(AsgiCarrier):
                     if endpoint.wants_pause:
                         await self._pause()
                 case "websocket.disconnect":
-                    code, reason = message.get("code", 1005), message.get("reason") or ""
+                    code, reason = message.get("code", _NO_CODE), message.get("reason") or ""
+                    if code == _NO_CODE and "reason" not in message:
+                        # So uvicorn tells of a dead socket; after a close frame it gives a reason,
+                        # if only an empty one.
+                        code = _LOST
                     endpoint.peer_closed(code, reason, driver.clock())
                     return
 

@@ -385,6 +385,40 @@ def test_a_client_that_cannot_be_written_to_any_more_is_gone() -> None:
     run(test)
 
 
+@pytest.mark.parametrize(
+    ("how", "is_there"),
+    [
+        ({"code": 1005}, True),  # uvicorn, of a dead socket
+        ({}, True),
+        ({"code": 1006}, True),  # Hypercorn, Daphne
+        ({"code": 1005, "reason": ""}, False),  # uvicorn, of a close frame without a code
+        ({"code": 1005, "reason": None}, False),
+        ({"code": 1000}, False),
+        ({"code": 1000, "reason": ""}, False),
+    ],
+)
+def test_a_client_without_a_goodbye_stays_present_for_the_grace(
+    how: dict[str, Any], is_there: bool
+) -> None:
+    limits = kps.ServerLimits(presence_grace=3600)
+    bus = Bus(limits=limits)
+
+    async def test() -> None:
+        bob = await Caller(bus).connected("bob")
+        bob.say(action="subscribe", topic="t", presence=True)
+        assert (await bob.hear())["action"] == "subscribed"
+        alice = await Caller(bus).connected("alice")
+        alice.say(action="subscribe", topic="t")
+        assert (await alice.hear())["action"] == "subscribed"
+        alice.give("websocket.disconnect", **how)
+        await asyncio.wait_for(alice.task, 30)
+        assert ("alice" in (bus.presence("t").members or {})) is is_there
+        await bob.end()
+        await bus.stop()
+
+    run(test)
+
+
 def test_stopping_closes_the_clients() -> None:
     bus = Bus()
 
