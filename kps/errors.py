@@ -172,9 +172,12 @@ class Unsupported(KPSError):
 
 
 class Refused(KPSError):
-    """Raise this in a hook of a server to refuse what a client wants. The client gets the text.
+    """Raise this to refuse what somebody wants, who gets the text.
 
-    ``on_connect`` and ``on_subscribe`` take it; to return ``False`` does the same without a text.
+    In a callback it refuses a message or a request: the outcome is a failure with that text, as of
+    any exception, but the log has no traceback, only a line at the level debug. In a hook of a
+    server it refuses a client: ``on_connect`` and ``on_subscribe`` take it; to return ``False``
+    does the same without a text.
     """
 
     def __init__(self, reason: str = "the server refused this") -> None:

@@ -99,7 +99,7 @@ class Alarms:
         """Note who takes care. If the alarm is over, the page gets the error."""
         sensor = message.data["sensor"]
         if sensor not in self._open:
-            raise ValueError("this alarm is over")
+            raise kps.Refused("this alarm is over")
         self._open[sensor]["by"] = message.data["by"]
         await self._server.publish(f"alarms/{sensor}", self._open[sensor])
 

@@ -68,4 +68,4 @@ class Sensor:
             case "unplug":
                 self._has_power = False
             case other:
-                raise ValueError(f"a sensor cannot {other}")
+                raise kps.Refused(f"a sensor cannot {other}")

@@ -84,7 +84,7 @@ COMMANDS: dict[str, Callable[[], list[dict[str, str | float]]]] = {"top": top, "
 def answer(message: kps.Message[str]) -> list[dict[str, str | float]]:
     """Answer a direct message. What this raises is the answer, too: a failure."""
     if message.data not in COMMANDS:
-        raise ValueError(f"no such command: {message.data}")
+        raise kps.Refused(f"no such command: {message.data}")
     return COMMANDS[message.data]()
 
 

@@ -5,6 +5,7 @@ The threaded driver passes a ``write`` that may be called with its lock held.
 
 import logging
 
+from kps.errors import Refused
 from kps.io_common.logger import Write
 from kps.io_common.logger import write as write_now
 from kps.protocol.bus.mailbox import Mailbox
@@ -24,10 +25,19 @@ def log_overflow(mailbox: Mailbox, write: Write = write_now) -> None:
 
 
 def report_failure(failure: BaseException, topic: str) -> str:
-    """Log a callback's exception, and put it into words for the publisher."""
-    text, messages = "a callback for %(messages)s failed", _messages_of(topic)
-    write_now(logging.ERROR, "callback_failed", text, messages=messages, failure=failure)
-    return in_words(failure)
+    """Log a callback's exception, and put it into words for the publisher.
+
+    What callbacks raise to refuse is no failure of the program: peers may cause it at will, so it
+    is a line of the debug log, without a traceback.
+    """
+    messages, words = _messages_of(topic), in_words(failure)
+    if issubclass(type(failure), Refused):  # a program's may refuse ``isinstance``
+        text = "a callback for %(messages)s refused a message: %(reason)s"
+        write_now(logging.DEBUG, "callback_refused", text, messages=messages, reason=words)
+    else:
+        text = "a callback for %(messages)s failed"
+        write_now(logging.ERROR, "callback_failed", text, messages=messages, failure=failure)
+    return words
 
 
 def notice_failed(failure: BaseException, callback: object) -> None:

@@ -1,6 +1,7 @@
 """What users of the bus rely on, over real sockets, whatever the driver."""
 
 import contextlib
+import logging
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -177,6 +178,29 @@ def test_an_exception_in_a_callback_ends_nothing(
     assert [record.message for record in caplog.records if record.exc_info] == [
         "a callback for topic 't' failed"
     ]
+
+
+def test_a_callback_refuses_without_a_traceback(
+    connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, logger="kps")
+    client = connect("client")
+
+    class Closed(kps.Refused):
+        """A program may make its own."""
+
+    def refuse(message: kps.Message) -> None:
+        raise (Closed if message.data else kps.Refused)("say something")
+
+    client.subscribe("t", refuse)
+    for data in (0, 1):
+        with pytest.raises(kps.RequestFailed, match=r"^say something$"):
+            client.request("t", data)
+    refusals = [one for one in caplog.records if "say something" in one.getMessage()]
+    assert [(one.levelno, one.getMessage()) for one in refusals] == 2 * [
+        (logging.DEBUG, "a callback for topic 't' refused a message: say something")
+    ]
+    assert not [one for one in caplog.records if one.exc_info]
 
 
 def test_an_endless_error_text_is_cut(connect: Connect) -> None:
