@@ -183,7 +183,12 @@ export class Subscription<T = any> implements AsyncIterableIterator<Message<T>> 
  * client asks for it again, until the server confirms it or refuses it for good, or the program ends
  * the subscription. After `requestTimeout` whoever awaits it gets `RequestTimeout`; the subscription goes on.
  */
-export interface PendingSubscription<T = any> extends Subscription<T>, PromiseLike<Subscription<T>> {}
+export interface PendingSubscription<T = any> extends Subscription<T>, PromiseLike<Subscription<T>> {
+  /** What to do when the server refuses the subscription, as with a promise. */
+  catch<R = never>(reject?: ((reason: any) => R | PromiseLike<R>) | null): Promise<Subscription<T> | R>;
+  /** What to do when it is in force or refused, as with a promise. */
+  finally(end?: (() => void) | null): Promise<Subscription<T>>;
+}
 
 /**
  * With `last` or `since`, messages of the past come before any new one. Only the first subscription of a client that

@@ -2128,8 +2128,20 @@ class Subscription {
 
   /** Waits until the server has confirmed the subscription; from then on this is no promise. */
   then(resolve, reject) {
+    return this.#confirmed().then(resolve, reject);
+  }
+
+  catch(reject) {
+    return this.#confirmed().catch(reject);
+  }
+
+  finally(end) {
+    return this.#confirmed().finally(end);
+  }
+
+  #confirmed() {
     this._isAwaited = true;
-    return untilConfirmed(this, this.#client._confirmed(this)).then(resolve, reject);
+    return untilConfirmed(this, this.#client._confirmed(this));
   }
 
   /** Each loop has an iterator of its own, which settles the messages that it took. */

@@ -137,6 +137,24 @@ describe('a subscription to a pattern', () => {
     assert.deepEqual(await socket.sent(), [{ action: 'unsubscribe', pattern: '*' }]);
   });
 
+  test('is a promise until it is in force', async () => {
+    const { client, socket, errors } = await connected();
+    const [good, bad] = ['good', 'bad'].map((topic) => client.subscribe(topic, () => {}));
+    const ends = [];
+    const outcomes = Promise.all([
+      good.catch(() => 'caught'),
+      good.finally(() => ends.push('good')),
+      bad.catch((error) => error.code),
+      bad.finally(() => ends.push('bad')).catch((error) => error.code),
+    ]);
+    await socket.sent();
+    socket.says({ action: 'subscribed', topic: 'good' }, { action: 'error', error: 'no', code: 'forbidden', request: 'subscribe', topic: 'bad' });
+    const [caught, passed, ...codes] = await outcomes;
+    assert.ok(caught === good && passed === good);
+    assert.deepEqual([codes, ends.sort(), errors], [['forbidden', 'forbidden'], ['bad', 'good'], []]);
+    assert.equal(await good.catch(() => 'caught'), good); // also when it is in force
+  });
+
   test('is another than one to the topic of the same characters', async () => {
     const { client, socket, errors } = await connected();
     const got = [];

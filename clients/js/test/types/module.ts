@@ -28,6 +28,10 @@ export async function idiomatic(signal: AbortSignal): Promise<void> {
   subscription.unsubscribe();
   for await (const message of client.subscribe<Order>('orders', { signal })) message.reply(message.data.id + dropped);
 
+  const found: Subscription<Order> | undefined = await client.subscribe<Order>('orders').catch(() => undefined);
+  const again: Subscription<Order> = await client.subscribe<Order>('orders').finally(() => found?.unsubscribe());
+  again.unsubscribe();
+
   const pattern = new Pattern('orders/*');
   await client.subscribe<Order>(pattern, ({ topic }) => pattern.matches(topic), { signal });
   for await (const { topic } of client.subscribe(pattern)) console.log(topic, pattern.text);
