@@ -66,6 +66,23 @@ def test_a_bad_token_ends_it(clients: AnyDriver, server: Any) -> None:
         assert "wrong" not in str(failure.value)
 
 
+@pytest.mark.parametrize("asks_connect", [False, True])
+def test_a_refused_id_has_a_code(
+    servers: AnyDriver, clients: AnyDriver, asks_connect: bool
+) -> None:
+    def judge(token: str) -> kps.Identity:
+        return kps.Identity(token, kps.Permissions(ids=["desk", f"{token}/*"]))
+
+    hooks: dict[str, Any] = {"on_connect": lambda client: True} if asks_connect else {}
+    server = servers.server(id="server", auth=judge, **hooks)
+    clients.client(server.address, token="ann", id="desk")
+    for client_id, code in (("desk", "id_unavailable"), ("ann/1", "forbidden")):
+        with pytest.raises(kps.ServerError, match="the server refused this client") as refusal:
+            clients.client(server.address, token="ben", id=client_id)
+        assert refusal.value.code == code
+    clients.client(server.address, token="ben", id="ben/1")
+
+
 def test_a_function_is_asked_before_each_attempt(clients: AnyDriver, server: Any) -> None:
     tokens = Tokens("wrong", LookupError("not now"), "two words", "reader")
     client = clients.client(server.address, token=tokens, reconnect=QUICK)

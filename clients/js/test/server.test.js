@@ -894,16 +894,19 @@ test('a server that wants tokens', async (t) => {
   const folder = await mkdtemp(join(tmpdir(), 'kps-'));
   t.after(() => rm(folder, { recursive: true }));
   const tokens = join(folder, 'tokens.toml');
-  await writeFile(tokens, '[me]\ntoken = "a-token-of-my-own"\nsubscribe = ["news", "rooms/**"]\n', { mode: 0o600 });
+  await writeFile(tokens, '[me]\ntoken = "a-token-of-my-own"\nids = ["me/*"]\nsubscribe = ["news", "rooms/**"]\n', { mode: 0o600 });
   const guarded = await serve('--tokens', tokens);
   t.after(() => guarded.stop());
   const open = (options) => Client.connect(guarded.url, { WebSocket, requestTimeout: 600_000, ...options });
   for (const [token, message] of [['wrong', 'the token is not valid'], [undefined, 'a token is needed']]) {
-    await assert.rejects(open({ token }), { name: 'ServerError', message });
+    await assert.rejects(open({ token }), { name: 'ServerError', message, code: 'unauthorized' });
+    await assert.rejects(open({ token, level: 1 }), { name: 'ServerError', message, code: undefined });
   }
   const headers = { authorization: 'Bearer wrong' };
   await assert.rejects(open({ headers }), { name: 'ConnectFailed', status: 401 });
-  const client = await open({ token: async () => 'a-token-of-my-own' });
+  const mine = { id: 'me/1', token: async () => 'a-token-of-my-own' };
+  await assert.rejects(open({ ...mine, id: 'you' }), { message: 'this client may not use this id', code: 'forbidden' });
+  const client = await open(mine);
   t.after(() => client.close());
   await client.subscribe('news', () => {});
   await assert.rejects(async () => { await client.subscribe('other'); }, { code: 'forbidden', request: 'subscribe', topic: 'other' });

@@ -19,7 +19,7 @@ from kps.protocol.dialect.envelope import (
     is_deeper,
 )
 from kps.protocol.dialect.outcome import AckResponse
-from kps.protocol.dialect.server import LEVEL_1, ServerLevel1
+from kps.protocol.dialect.server import LEVEL_1, ServerLevel1, agreed
 from kps.protocol.patterns import Key
 from kps.protocol.server.actions import ACTIONS, NO_ACTION, relay_failed
 from kps.protocol.server.clients import departure
@@ -232,7 +232,11 @@ class ServerSession:
 
     def refuse(self, error: InvalidMessage, request: Fields) -> None:
         """Answer the client with an error that refuses ``request``."""
-        self._answer(error, self.dialect.error(str(error), error.code, request), request)
+        dialect = self.dialect
+        if dialect is LEVEL_1 and not self.id and request.get("action") == "ping":
+            # Nothing is agreed yet, but who offers a level understands its errors (spec, 9.2).
+            dialect = agreed(request.get("proto"), self.state.config.level)
+        self._answer(error, dialect.error(str(error), error.code, request), request)
 
     def _answer(self, error: InvalidMessage, message: bytes, request: Fields) -> None:
         self.run.finish()
