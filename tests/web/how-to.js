@@ -33,7 +33,7 @@ export async function read(name) {
     const path = /^(?:\/\/|<!--|#) ([\w/-]+\.\w+)/.exec(code)?.[1];
     if (path) files.set(path, [...files.get(path) ?? [], code]);
   }
-  return { files, commands };
+  return { files, commands, text };
 }
 
 /** The words behind the beginning of a command that the page shows. */

@@ -11,6 +11,9 @@ from kps.protocol.dialect.codes import MESSAGE_IDS
 from kps.protocol.dialect.envelope import Fields
 
 
+_NOT_AGAIN = "; it is not sent again, as the server may not remember it: was it restarted?"
+
+
 class Repeats:
     """Asks questions again whose messages the server handles only once (spec, 21.3).
 
@@ -27,7 +30,7 @@ class Repeats:
         self._pending = pending
         self._end = end
         self._count = 0
-        self.lost: KPSError = ConnectionLost("the connection ended")
+        self.lost = ConnectionLost("the connection ended")
         """How the latest connection has ended."""
 
     def new(self, write: Callable[[Fields, float], bytes], size: int) -> Repeat:
@@ -41,7 +44,7 @@ class Repeats:
             until = window.time + (state.now - state.window_at) + window.seconds
         return Repeat(write, size, window, state.id, until, self._count)
 
-    def disconnected(self, error: KPSError) -> None:
+    def disconnected(self, error: ConnectionLost) -> None:
         """End the questions of a connection that has ended, but for those with message ids."""
         self.lost = error
         for question in self._pending.questions():
@@ -58,8 +61,11 @@ class Repeats:
             repeat, left = question.repeat, inf
             if isinstance(question, ClientAck):
                 left = question.started + question.timeout - now
-            if repeat is None or left <= 0 or not self._is_safe(repeat):
+            if repeat is None or left <= 0:
                 self._end(question, self.lost)
+                continue
+            if not self._is_safe(repeat):
+                self._end(question, ConnectionLost(f"{self.lost}{_NOT_AGAIN}", self.lost.code))
                 continue
             question.repeat = repeat._replace(is_again=True)
             link.outgoing.send_anyway(repeat.write({"repeat_until": repeat.until}, left))
