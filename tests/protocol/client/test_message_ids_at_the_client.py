@@ -171,6 +171,7 @@ class TestSendingAgain:
         questions = [way(client, message_id="") for way in WAYS]
         server.hang_up()
         assert all(map(is_lost, questions))
+        assert not any("sent again" in str(one.error) for one in questions)
         client.check_nothing_pending()
 
     @any_way
@@ -248,6 +249,7 @@ class TestSendingAgain:
         question = way(client)
         server = back(client, server, **pong)
         assert is_lost(question)
+        assert "it is not sent again" in str(question.error)
         assert server.take() == []
         client.check_nothing_pending()
 
