@@ -194,10 +194,11 @@ class Bridge:
     # -- the bus ----------------------------------------------------------------------------
 
     async def _bus_found(self, event: Connected) -> None:
-        self._in.bus.is_connected.set()
+        self._in.bus.found()
 
     async def _bus_lost(self, event: Disconnected) -> None:
         self.books.events["connections to the bus lost"] += 1
+        self._in.bus.lost()
 
     async def _bus_forgot(self, event: Lost) -> None:
         self.books.events["messages lost in the history of the bus"] += event.messages or 1

@@ -43,8 +43,23 @@ class Giver:
         self._client = client
         self._is_ours = is_ours
         self._has_headers = True
-        self.is_connected = asyncio.Event()
-        """Set when the bus is there again."""
+        self._found = asyncio.Event()  # set when the bus is there again
+        self._is_late = False  # whether to wait a while before the next attempt
+        self.is_held = False
+        """Whether it is open what becomes of messages that were given before."""
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a connection to the bus."""
+        return self._client.is_connected
+
+    def found(self) -> None:
+        """The bus is there again."""
+        self._found.set()
+
+    def lost(self) -> None:
+        """The connection to the bus has ended."""
+        self.is_held = True
 
     async def publish(self, inward: Inward) -> None:
         """Publish without an answer. Raises :class:`Refusal`."""
@@ -71,12 +86,16 @@ class Giver:
             )
         except ClientClosed:
             raise
-        except (NotConnected, ConnectionLost, RequestTimeout, QueueFull):
-            raise Again(is_answered=False) from None
+        except (NotConnected, ConnectionLost):
+            raise self._unanswered() from None
+        except (RequestTimeout, QueueFull):
+            raise self._unanswered(is_late=True) from None
         except Unsupported as error:
             self._do_without(error)
             return await self.give(rule, inward, name)
         except ServerError as error:
+            if error.is_temporary:
+                raise self._unanswered(is_late=True) from None
             raise _refusal_of(error) from None
         except InvalidArgument as error:
             raise _invalid(error) from None
@@ -84,14 +103,41 @@ class Giver:
             return SUCCESS
         return _choose(rule.nobody, "nobody", "nobody is subscribed", NOBODY)
 
+    async def until_free(self) -> None:
+        """Wait until it is certain of all messages given before whether the bus has taken them.
+
+        The server answers in the order of what it is asked. So when it has answered a question,
+        the attempts before have failed, or their messages were sent again in front of it.
+        """
+        while self.is_held:
+            if self._is_late:
+                self._is_late = False
+                await self.until_again()
+            try:
+                await self._client.flush()
+            except ClientClosed:
+                return  # each message is told so when it is given
+            except ServerError:
+                pass  # an answer, too
+            except (NotConnected, ConnectionLost, RequestTimeout, QueueFull):
+                self._is_late = True
+                continue
+            self.is_held = self._is_late
+
+    def _unanswered(self, *, is_late: bool = False) -> Again:
+        """Hold what comes behind a message that the bus has not taken."""
+        self.is_held = True
+        self._is_late = self._is_late or is_late
+        return Again(is_answered=False)
+
     async def until_again(self) -> None:
-        """Wait until a message may be given again."""
+        """Wait a while before a message is given again: for the bus, if that is away."""
         if self._client.is_connected:
             await asyncio.sleep(_AGAIN)
             return
-        self.is_connected.clear()
+        self._found.clear()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.is_connected.wait(), _AGAIN)
+            await asyncio.wait_for(self._found.wait(), _AGAIN)
 
     async def _ask(self, rule: InRule, inward: Inward, name: str) -> int:
         ack = await self._client.publish_with_ack(
@@ -132,8 +178,6 @@ def _choose(choice: Choice, name: str, text: str, code: int) -> int:
 
 
 def _refusal_of(error: ServerError) -> Refusal | Again:
-    if error.is_temporary:
-        return Again(is_answered=False)
     if error.code in (MESSAGE_ID_IN_USE, OUTCOME_UNKNOWN):
         return Again(is_answered=True)
     if error.code == "forbidden":

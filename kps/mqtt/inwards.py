@@ -24,6 +24,7 @@ from kps.mqtt.core.retained import Latest
 from kps.mqtt.core.rules import InRule, Retained
 from kps.mqtt.core.settings import Settings
 from kps.mqtt.giving import Again, Giver
+from kps.mqtt.turns import Turns
 from kps.protocol.patterns import Pattern
 
 _MOST_WAITING = 1000  # messages, after which we read no more from the broker
@@ -54,6 +55,8 @@ class Inwards:
         self._link = link
         self._books = books
         self.bus = Giver(client, is_ours)
+        self._turns = Turns(lambda: self.bus.is_held, self.bus.until_free)
+        self._numbers = itertools.count()  # of messages, in the order of their arrival
         self._intake = Intake()
         self._latest = Latest()
         self._waiting: deque[_Waiting] = deque()
@@ -153,6 +156,7 @@ class Inwards:
                     else:
                         await asyncio.sleep(0.01)
         self._is_over = True
+        self._turns.close()
         for task in self._under_way:
             task.cancel()
         await asyncio.gather(*self._under_way, return_exceptions=True)
@@ -200,7 +204,8 @@ class Inwards:
         if self._is_over:
             account.not_passed["left_to_broker"] += 1
             return
-        task = asyncio.create_task(self._deliver(rule, account, entry, inward))
+        number = next(self._numbers)
+        task = asyncio.create_task(self._deliver(rule, account, entry, inward, number))
         self._has_started = True
         self._under_way.add(task)
         task.add_done_callback(partial(self._delivered, account))
@@ -246,6 +251,8 @@ class Inwards:
         self, rule: InRule, account: Account, message: Publish, inward: Inward
     ) -> None:
         try:
+            if self.bus.is_connected:  # else it is dropped
+                await self._turns.come(next(self._numbers))
             await self.bus.publish(inward)
         except Refusal as refusal:
             self._refused(account, message, None, refusal)
@@ -266,17 +273,20 @@ class Inwards:
             self._failure = task.exception()
             self._news.set()
 
-    async def _deliver(self, rule: InRule, account: Account, entry: Entry, inward: Inward) -> None:
+    async def _deliver(
+        self, rule: InRule, account: Account, entry: Entry, inward: Inward, number: int
+    ) -> None:
         """Give a message to the bus until it has taken or refused it."""
         name = next(self._names)
         while True:
             try:
+                await self._turns.come(number)
                 code = await self.bus.give(rule, inward, name)
             except Again as again:
                 account.retries += 1
                 if again.is_answered:
                     name = next(self._names)
-                await self.bus.until_again()
+                    await self.bus.until_again()  # and others go meanwhile
             except Refusal as refusal:
                 self._refused(account, entry.message, entry, refusal)
                 return
