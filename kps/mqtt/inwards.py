@@ -229,7 +229,8 @@ class Inwards:
         self, account: Account, message: Publish, entry: Entry | None, refusal: Refusal
     ) -> None:
         account.not_passed[refusal.name] += 1
-        log_refusal(message.topic, refusal)
+        rule = self._rule_for(message.topic)
+        log_refusal(message.topic, refusal, None if rule is None else rule.renamed(message.topic))
         if entry is not None:
             is_quiet = refusal.name in _QUIET  # the sender has done nothing wrong
             self._settle(entry, SUCCESS if is_quiet else refusal.code)
@@ -306,14 +307,21 @@ def is_among(topic: str, scopes: list[str | Pattern]) -> bool:
     )
 
 
-def log_refusal(topic: str, refusal: Refusal) -> None:
-    """Log that a message does not pass, unless that is as it should be."""
+def log_refusal(topic: str, refusal: Refusal, other: str | None = None) -> None:
+    """Log that a message does not pass, unless that is as it should be.
+
+    ``other`` is its topic on the other side, if a rule has one for it.
+    """
     if refusal.name not in _QUIET and refusal.name != "own":
+        text = "a message of %(topic)r"
+        text += " as %(other)r" if other and other != topic else ""
+        text += " does not pass (%(name)s): %(reason)s"
         write(
             logging.WARNING,
             "message_refused",
-            "a message of %(topic)r does not pass (%(name)s): %(reason)s",
+            text,
             topic=topic,
+            other=other or "",
             name=refusal.name,
             reason=str(refusal),
         )

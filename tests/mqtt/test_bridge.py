@@ -352,19 +352,22 @@ class TestRights:
 
         run(work())
 
-    def test_what_the_bus_forbids(self, tmp_path: Path) -> None:
+    def test_what_the_bus_forbids(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         rights = kps.Permissions.open(publish=["ok/**"], subscribe=["ok/**"])
 
         async def work() -> None:
             with broker(tmp_path) as there, peer(there.port) as sensor:
                 async with kps.Server("127.0.0.1:0", permissions=rights) as here:
-                    ins = [{"filter": "#"}]
+                    ins = [{"filter": "p/#", "strip": "p/", "add": "b/"}, {"filter": "ok/#"}]
                     async with bridged(here.url, there.url, ins=ins) as bridge:
-                        sensor.publish("secret", b"1")
+                        sensor.publish("p/secret", b"1")
                         sensor.publish("ok/1", b"1")
-                        await until(lambda: not account(bridge, "in #")["under_way"])
-                        await until(lambda: account(bridge, "in #")["came"] == 2)
-                    assert refused(account(bridge, "in #")) == {"forbidden": 1}
+                        await until(lambda: account(bridge, "in p/#")["came"] == 1)
+                        await until(lambda: not account(bridge, "in p/#")["under_way"])
+                        await until(lambda: account(bridge, "in ok/#")["passed"] == 1)
+                    assert refused(account(bridge, "in p/#")) == {"forbidden": 1}
+                    line = "a message of 'p/secret' as 'b/secret' does not pass (forbidden): "
+                    assert line in caplog.text
                     with pytest.raises(kps.KPSError, match="the bus refuses the pattern"):
                         async with bridged(here.url, there.url, outs=[{"pattern": "secret"}]):
                             pass
