@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from kps.cli.complaints import complain, visible
 from kps.cli.declaring import Command
 from kps.cli.line import Mistake
-from kps.cli.serve import check_together, is_open, new_server
+from kps.cli.serve import check_together, is_open, new_server, with_what_needs
 from kps.cli.serve_options import ServeOptions, limit_options
 from kps.cli.sources import Settled
 from kps.errors import KPSError
@@ -34,15 +34,21 @@ def check_config(settled: Settled) -> int:
 
 
 def _deeper_faults(settled: Settled) -> Iterator[str]:
-    """Yield what a server says about values each of which can be read."""
+    """Yield what a server says about values each of which can be read.
+
+    A value is to blame if the server says something else without it. What needs it goes with it, or
+    that would be said of it.
+    """
     left = settled.without(())
     while (fault := _fault(left)) is not None:
-        causes = [name for name in left.values if _fault(left.without([name])) != fault]
+        causes = [
+            name for name in left.values if _fault(left.without(with_what_needs([name]))) != fault
+        ]
         places = "; ".join(dict.fromkeys(left.values[name].origin for name in causes))
         yield f"{places}: {fault}" if places else fault
         if not causes:
             return
-        left = left.without(causes)
+        left = left.without(with_what_needs(causes))
 
 
 def _fault(settled: Settled) -> str | None:

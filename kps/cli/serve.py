@@ -5,7 +5,7 @@ import gc
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -81,6 +81,14 @@ def check_together(options: ServeOptions) -> None:
         for name in _FOR_ONE_PROCESS:
             if getattr(options, name):
                 raise InvalidArgument(f"{_flag(name)} does not go with several --workers")
+
+
+def with_what_needs(names: Iterable[str]) -> set[str]:
+    """Return options and those that cannot be without them."""
+    found = set(names)
+    while more := {one for one, needed in _NEEDS.items() if needed in found} - found:
+        found |= more
+    return found
 
 
 def _is_given(options: ServeOptions, name: str) -> bool:

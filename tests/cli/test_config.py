@@ -70,6 +70,18 @@ class TestConfigCheck:
             assert (code, len(errors)) == (2, 1)
             assert errors[0].startswith(f"kps config check: argument {option}: {about}")
 
+    def test_what_follows_from_a_fault_is_none(self, tmp_path: Path) -> None:
+        config = tmp_path / "kps.toml"
+        history = "history_file = 'h.db'\n[[history]]\ntopics = 'a'\nsize = 5\n"
+        for given, fault in (
+            ("tokens = '/no/such'\n", "cannot read the tokens in /no/such: no such file"),
+            ("tls_cert = '/no/such'\ntls_key = 'k'\n", "cannot use the certificate /no/such: "),
+        ):
+            config.write_text(given + history)
+            code, _, errors = self.check("--config", str(config))
+            assert (code, len(errors)) == (2, 1)
+            assert errors[0].startswith(f"kps config check: {config}, line 1: {fault}")
+
     def test_a_server_for_everybody(self) -> None:
         code, _, errors = self.check("--address", "0.0.0.0")
         assert code == 0
