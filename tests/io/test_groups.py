@@ -239,3 +239,29 @@ def test_a_worker_that_comes_back_is_a_member_again(
 
         eventually(is_back, "a worker that is back")
     assert got.data() == 0
+
+
+def test_a_server_that_stops_fails_no_job(connect: Connect, server: Any) -> None:
+    """The members are closed first, and that is no outcome of what they are at."""
+    pool, started, release = Pool(), threading.Event(), threading.Event()
+
+    def hang(message: kps.Message) -> None:
+        started.set()
+        release.wait(PATIENCE)
+
+    workers = [connect(f"worker-{number}", reconnect=False) for number in range(2)]
+    for worker in workers:
+        worker.subscribe("jobs", pool.callback(worker.id, hang), group="workers")
+        worker.flush()
+    publisher = connect("publisher", reconnect=False)
+    acks = [
+        publisher.publish_with_ack("jobs", n, timeout=60.0, expect_groups=["workers"])
+        for n in range(4)
+    ]
+    assert started.wait(PATIENCE)
+    server.stop()
+    for ack in acks:
+        with pytest.raises(kps.ConnectionLost):
+            ack.wait()
+    release.set()
+    assert all(attempt == 1 for begun in pool.begun.values() for _, attempt in begun)

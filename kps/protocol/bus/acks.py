@@ -181,8 +181,11 @@ class AckBook:
             request.owner.ack_updated(request, response)
 
     def close(self, request: AckRequest) -> None:
-        """Finish a request that awaits nobody, unless it is finished."""
-        if request.id in self._by_id and request.is_over:
+        """Finish a request that awaits nobody, unless it is finished.
+
+        While the server stops, it ends with its publisher's connection: who was there is gone.
+        """
+        if request.id in self._by_id and request.is_over and not self.tasks.is_stopping:
             self._finish(request)
 
     def answer(
@@ -213,7 +216,9 @@ class AckBook:
             self._record(request, subscriber, error, result)
 
     def drop_subscriber(self, subscriber: Subscriber) -> None:
-        """Record ``disconnected`` for a subscriber that is gone."""
+        """Record ``disconnected`` for a subscriber that is gone, unless the server stops."""
+        if self.tasks.is_stopping:
+            return
         if subscriber in self._by_subscriber:
             self._slices.begin(partial(self._disconnect, subscriber))
         self.tasks.drop(subscriber)

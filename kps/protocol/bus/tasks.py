@@ -81,6 +81,10 @@ class TaskBook:
         self._kept: OrderedDict[Task, None] = OrderedDict()
         self.kept = 0
         """Bytes of tasks that members have, and whose requests have ended."""
+        self.is_stopping = False
+        """Whether the server ends the connections of members and publishers alike. Then no task is
+        given out, and none ends because a member leaves: it ends with its publisher's connection.
+        """
         self._slices = Slices(deadlines)
         bus.on_member.append(self._member_joined)
         bus.on_member_gone.append(self._member_left)
@@ -174,6 +178,8 @@ class TaskBook:
 
     def _dispatch(self, task: Task, *, is_new: bool = False, is_returned: bool = False) -> None:
         """Give a task to a member, or let it wait for one."""
+        if self.is_stopping:
+            return
         group = self._bus.group(task.key)
         if group is None or next(group.present(), None) is None:
             self._end(task, NO_MEMBER, ends_as=ack_figures.NO_MEMBER)
@@ -324,7 +330,8 @@ class TaskBook:
         """Give a member what waits, as far as it is free."""
         group = self._bus.group(key)
         while (
-            group is not None
+            not self.is_stopping
+            and group is not None
             and group.members.get(member.subscriber) is member
             and not self._bus.is_leaving(member.subscriber)
             and member.is_free
@@ -350,6 +357,8 @@ class TaskBook:
 
     def _member_left(self, group: Group, member: Member) -> None:
         """Give what waits for a member to others; without any, tell that there is none."""
+        if self.is_stopping:
+            return
         queue = self._for_members.pop(member, None)
         if queue:
             self._slices.begin(partial(self._move, queue))

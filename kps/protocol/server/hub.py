@@ -264,6 +264,9 @@ class Hub:
         self.state.now = now
         if for_good:
             self.state.stopping = True
+            # Without other nodes nobody can take over. What publishers wait for ends with their
+            # connections, whichever of these is closed first, and not with failures of receivers.
+            self.state.acks.tasks.is_stopping = not self.state.others
         else:
             self.state.suspended = True
         for number in list(self.connections) if numbers is None else numbers:

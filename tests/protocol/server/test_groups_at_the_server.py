@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from kps.errors import InvalidArgument, QueueFull
+from kps.errors import InvalidArgument, QueueFull, ServerStopped
 from kps.protocol.access.identity import Permissions
 from kps.protocol.bus.history import History
 from kps.protocol.bus.mailbox import Mailbox
@@ -1238,3 +1238,53 @@ class TestTheServersOwnProgram:
             for number in range(1000):
                 stage.hub.local.subscribe(InGroup(Pattern("*" + "?" * 100 + f"{number}*"), "g"))
         assert len(stage.hub.local.subscriptions.keys) == len(stage.hub.state.bus)
+
+
+class TestAServerThatStops:
+    """What publishers wait for ends with their connections, whoever is closed first."""
+
+    def test_members_give_no_outcome(self) -> None:
+        stage = Stage()
+        a, b = worker(stage, "a"), worker(stage, "b")
+        publisher = peer2(stage, "p")
+        requests = [ask(str(number), updates=True, expect=[{"group": "g"}]) for number in range(4)]
+        assert publisher.ask(*requests) == []
+        assert len(questions(a)) + len(questions(b)) == 2  # and two wait
+        stage.hub.shutdown(5.0, stage.clock.now)
+        assert (questions(a), questions(b)) == ([], [])  # nobody begins with what others had
+        assert publisher.take() == []
+        assert publisher.closed == (1001, "the server is stopping")
+
+    def test_a_receiver_gives_none(self) -> None:
+        stage = Stage()
+        a, publisher = peer2(stage, "a"), peer2(stage, "p")
+        a.ask({"action": "subscribe", "topic": "jobs"})
+        assert publisher.ask(ask("1", updates=True)) == []
+        stage.hub.shutdown(5.0, stage.clock.now)
+        assert publisher.take() == []
+
+    def test_nor_what_is_asked_meanwhile(self) -> None:
+        """What is read after the members were closed has no outcome that says nobody was there."""
+        stage = Stage()
+        a, publisher = worker(stage, "a"), peer2(stage, "p")
+        stage.hub.shutdown(5.0, stage.clock.now, [a.connection.number])
+        assert publisher.ask(ask("1"), ask("2", expect=[{"group": "g"}])) == []
+
+    def test_the_server_itself_is_told(self) -> None:
+        stage = Stage()
+        worker(stage, "a")
+        handle = stage.hub.publish_with_ack("jobs", 1, 5, stage.clock.now)
+        stage.hub.shutdown(5.0, stage.clock.now)
+        assert not handle.finished
+        stage.hub.end(stage.clock.now)
+        assert isinstance(handle.error, ServerStopped)
+
+    def test_one_that_lasts_longer_than_its_time_ends_then(self) -> None:
+        stage = Stage()
+        worker(stage, "a")
+        publisher = peer2(stage, "p")
+        publisher.ask(ask("1", timeout=1), ask("2", timeout=1))
+        handle = stage.hub.publish_with_ack("jobs", 1, 1, stage.clock.now)
+        stage.hub.shutdown(5.0, stage.clock.now)
+        stage.advance(1.0)
+        assert by_name(handle.responses)["g of jobs"].error == "timeout"
