@@ -107,7 +107,9 @@ class ServeOptions(LogOptions):
         is_secret=True,
     )
     compress: bool = switch("compress long publications where it pays, for clients that take it")
-    no_console: bool = switch("serve no console page at /")
+    no_console: bool = switch(
+        "serve no console page at /, and answer no questions (__kps/...), such as those of kps top"
+    )
     no_http_api: bool = switch("do not answer POST /publish, POST /request and GET /sse")
     metrics: bool = switch(
         "answer GET /metrics, for Prometheus: to a token with the permission console, or, without "

@@ -11,6 +11,7 @@ from kps.io_common.server_options import ServerSettings
 from kps.io_sync.ack import Ack
 from kps.io_sync.participant import Participant
 from kps.io_sync.relay import Relays
+from kps.io_sync.runtime import stopped
 from kps.io_sync.server_driver import ServerDriver
 from kps.protocol.bus.ack_handle import AckHandle
 from kps.protocol.bus.given import LONGEST_ADDRESS, check_demands, check_headers, check_text
@@ -43,10 +44,11 @@ class ServerProgram(Participant):
     def publish(self, topic: str, data: Any, *, headers: Mapping[str, str] | None = None) -> int:
         """Publish with the server's id as sender; return how many subscribers had room for it.
 
-        A client counts once, and so does this program. Raises
-        :class:`kps.InvalidArgument` for an empty topic or a payload that is not JSON,
-        :class:`kps.InvalidState` if the server has not started, and :class:`kps.ServerStopped`
-        if it has stopped.
+        A client counts once, and so does this program. In a cluster only those of this node count,
+        and none on a topic with history, whose messages another node may number: there
+        ``publish_with_ack`` tells who has it. Raises :class:`kps.InvalidArgument` for an empty
+        topic or a payload that is not JSON, :class:`kps.InvalidState` if the server has not
+        started, and :class:`kps.ServerStopped` if it has stopped.
         """
         with self._driver.lock:
             driver = self._driver
@@ -145,15 +147,20 @@ class ServerProgram(Participant):
     def presence(self, topic: str) -> Presence:
         """Tell who is subscribed to a topic (not to patterns that have it), this program included.
 
-        Raises :class:`kps.InvalidArgument` for a bad topic, :class:`kps.InvalidState` before the
-        start.
+        In a cluster these are members of this node: to ``request("__kps/topic", {"topic": …})``
+        all nodes answer (docs/monitoring.md). Raises :class:`kps.InvalidArgument` for a bad topic,
+        :class:`kps.InvalidState` before the start.
         """
         with self._driver.lock:
             self._driver.enter()
             return self._hub.local.presence(topic)
 
     def clients(self) -> list[ConnectedClient]:
-        """Describe all registered clients. Raises :class:`kps.InvalidState` before the start."""
+        """Describe all registered clients, in a cluster those of this node.
+
+        To ``request("__kps/clients", {})`` all nodes answer (docs/monitoring.md). Raises
+        :class:`kps.InvalidState` before the start.
+        """
         with self._driver.lock:
             now = self._driver.enter()
             return self._hub.directory.all(now)
@@ -162,19 +169,39 @@ class ServerProgram(Participant):
         """End the connection of a client, which does not return by itself (close code 4003).
 
         Return ``False`` if nobody has the id. The client gets up to 123 bytes of the reason. It may
-        connect again at any time: to keep it out, refuse it in ``on_connect`` or ``auth``. Raises
-        :class:`kps.InvalidArgument` for a bad id or reason.
+        connect again at any time: to keep it out, refuse it in ``on_connect`` or ``auth``. In a
+        cluster the client may be at any node: this waits up to a second for other nodes, and then
+        returns ``False`` if none has told that it had the client. Raises
+        :class:`kps.InvalidArgument` for a bad id or reason, and :class:`kps.ServerStopped` if the
+        server stops meanwhile.
         """
+        reason = check_text("a reason", reason or "disconnected by the server", 1024)
+        outcome: list[bool] = []
+        self._dismiss(client_id, reason, outcome)
+        if not outcome:
+            self._driver.news.until(lambda: bool(outcome) or self._is_stopped)
+        if not outcome:
+            stopped()
+        return outcome[0]
+
+    def _dismiss(self, client_id: str, reason: str, outcome: list[bool]) -> None:
+        """Begin to disconnect a client; ``outcome`` gets whether somebody had the id."""
         with self._driver.lock:
             now = self._driver.enter()
-            is_there = self._hub.directory.dismiss(
-                client_id, check_text("a reason", reason or "disconnected by the server", 1024), now
-            )
+
+            def done(was_there: bool) -> None:
+                outcome.append(was_there)
+                self._driver.news.announce()
+
+            self._hub.directory.dismiss(client_id, reason, now, done)
             self._driver.progress()
-            return is_there
 
     def count_clients(self) -> int:
-        """Count the registered clients. Raises :class:`kps.InvalidState` before the start."""
+        """Count the registered clients, in a cluster those of this node.
+
+        The ``found`` of ``request("__kps/clients", {})`` counts those of all nodes. Raises
+        :class:`kps.InvalidState` before the start.
+        """
         with self._driver.lock:
             self._driver.enter()
             return len(self._hub.clients)
@@ -182,8 +209,9 @@ class ServerProgram(Participant):
     def count_subscribers(self, topic: str) -> tuple[int, int, int]:
         """Count the subscriptions to a topic: of this program, of clients, and together.
 
-        Raises :class:`kps.InvalidArgument` for a bad topic, :class:`kps.InvalidState` before the
-        start.
+        In a cluster they are those of this node: to ``request("__kps/topic", {"topic": …})`` all
+        nodes answer (docs/monitoring.md). Raises :class:`kps.InvalidArgument` for a bad topic,
+        :class:`kps.InvalidState` before the start.
         """
         with self._driver.lock:
             self._driver.enter()

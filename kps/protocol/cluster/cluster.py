@@ -13,6 +13,7 @@ from kps.protocol.cluster.bus import ClusterBus
 from kps.protocol.cluster.config import ClusterConfig
 from kps.protocol.cluster.delivery import ClusterDelivery
 from kps.protocol.cluster.desk import ClusterDesk
+from kps.protocol.cluster.dismissal import Dismissal
 from kps.protocol.cluster.figures import ClusterMonitor, Exporter, NodeFigures
 from kps.protocol.cluster.frames import Frame, Kind
 from kps.protocol.cluster.histories import Histories
@@ -108,6 +109,7 @@ class Cluster:
         if exporter is not None:
             self._figures = NodeFigures(exporter, config.id, self._survey)
         self.calls = self.hub.calls
+        self._state.dismissal = Dismissal(self.hub.directory, self._survey, cluster.confirm_timeout)
 
     def _new_bus(self, deadlines: Deadlines) -> ClusterBus:
         patience = self._config.confirm_timeout

@@ -32,6 +32,7 @@ from kps.protocol.dialect.texts import HardToFind, split_texts
 from kps.protocol.server import once
 from kps.protocol.server.actor import Actor, text_in
 from kps.protocol.server.delivery import Direct, Refusal
+from kps.protocol.server.desk import NO_ANSWERS, QUESTIONS
 from kps.protocol.server.events import RelayRequested
 from kps.protocol.server.gate import what_matters_in
 from kps.protocol.server.replay import look_up
@@ -239,8 +240,10 @@ def publish_to_id_with_ack(actor: Actor, fields: Fields) -> None:
 
 def ask_topic(actor: Actor, ask: Ask) -> None:
     """Publish with acks, or ask the server about itself."""
-    desk = actor.state.desk
-    if desk is not None and desk.has(ask.target):
+    if ask.target in QUESTIONS:
+        desk = actor.state.desk
+        if desk is None:
+            raise InvalidMessage(NO_ANSWERS, "forbidden")
         question = desk.read(actor, ask)
         _ask(actor, partial(desk.answer, question), ask, "publish_with_ack")
         return

@@ -1,5 +1,6 @@
 """The clients of a server, as its program and its figures show them."""
 
+from collections.abc import Callable
 from typing import Any, cast
 
 from kps.errors import InvalidArgument
@@ -69,14 +70,27 @@ class Clients:
         return [describe(client, now) for client in self._state.clients.values()]
 
     @verb
-    def dismiss(self, client_id: object, reason: str, now: float) -> bool:
-        """End the connection of a client for good; return ``False`` if nobody has the id.
+    def dismiss(
+        self, client_id: object, reason: str, now: float, done: Callable[[bool], object]
+    ) -> None:
+        """End the connection of a client for good, in a cluster on any node.
 
-        Raises :class:`kps.InvalidArgument` for what is no id.
+        Call ``done``, at once or later, with whether somebody had the id. Raises
+        :class:`kps.InvalidArgument` for what is no id.
         """
         if not isinstance(client_id, str):
             raise InvalidArgument(f"an id is a text, not {shown(client_id)}")
-        self._state.now = now
+        state = self._state
+        state.now = now
+        if self.dismiss_here(client_id, reason):
+            done(True)
+        elif state.dismissal is None:
+            done(False)
+        else:
+            state.dismissal.ask(client_id, reason, done)
+
+    def dismiss_here(self, client_id: str, reason: str) -> bool:
+        """Do so on this node only; return ``False`` if nobody has the id here."""
         client = self._state.clients.get(client_id)
         if client is None:
             return False

@@ -7,7 +7,7 @@ each client of the protocol can ask, and the server may answer later, as any sub
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from itertools import chain
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from kps.protocol.access import rules
 from kps.protocol.access.identity import matches
@@ -38,6 +38,13 @@ from kps.protocol.server.topic_figures import TopicFigures, merged
 MOST = 1000
 """Clients, and topics, of one answer."""
 _USUAL = 200
+
+QUESTIONS: Final = frozenset(
+    f"{RESERVED}{name}"
+    for name in ("clients", "topics", "client", "topic", "record", "events", "disconnect")
+)
+"""The topics on which questions are asked."""
+NO_ANSWERS: Final = "this server answers no questions about itself: it runs without the console"
 
 _SEARCHES = 16  # at a time
 _LONGEST = 256  # characters of a filter, and of a reason
@@ -81,10 +88,6 @@ class Desk:
             f"{RESERVED}events": self._events,
             f"{RESERVED}disconnect": self._disconnect,
         }
-
-    def has(self, topic: str) -> bool:
-        """Tell whether questions can be asked on a topic."""
-        return topic in self._questions
 
     def read(self, asker: Asker, ask: Ask) -> Question:
         """Read a question, and check whether the client may ask it. Raises ``InvalidMessage``."""

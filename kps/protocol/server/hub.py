@@ -23,7 +23,7 @@ from kps.protocol.server.clients import Clients, describe
 from kps.protocol.server.config import HubConfig
 from kps.protocol.server.connection import WebSocketConnection
 from kps.protocol.server.delivery import Delivery, Direct
-from kps.protocol.server.desk import Desk
+from kps.protocol.server.desk import QUESTIONS, Desk
 from kps.protocol.server.events import ClientLeft, HubEvent, SessionFailed, StrangerLeft
 from kps.protocol.server.figures import add_one
 from kps.protocol.server.insight import Insight
@@ -356,14 +356,19 @@ class Hub:
         demands: Demands = NO_DEMANDS,
         headers: bytes = b"",
     ) -> AckHandle:
-        """Publish, and gather the answers of the subscribers and groups.
+        """Publish, and gather the answers of the subscribers and groups; or ask the server.
 
-        Raises the same as ``publish``, and :class:`kps.QueueFull` when a limit is reached.
+        Raises the same as ``publish``, and :class:`kps.QueueFull` when a limit is reached; for a
+        question :class:`kps.InvalidArgument` if it makes no sense, and :class:`kps.InvalidState`
+        if the server answers none.
         """
         topic = check_topic(topic, self.limits)
         handle, ask = self._new_ack(topic, data, timeout, now)
         ask = ask._replace(demands=demands, headers=headers)
-        self.delivery.ask_topic(handle, self.config.id, ask)
+        if topic in QUESTIONS:
+            self.local.ask_desk(handle, ask)
+        else:
+            self.delivery.ask_topic(handle, self.config.id, ask)
         return handle
 
     @verb

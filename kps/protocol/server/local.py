@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kps.errors import InvalidArgument, InvalidState, KPSError, QueueFull
+from kps.protocol.access.identity import ALL, Permissions
 from kps.protocol.bus.ack_handle import AckChanged, AckHandle
 from kps.protocol.bus.ack_request import AckRequest
 from kps.protocol.bus.given import check_key, check_topic
@@ -23,6 +24,7 @@ from kps.protocol.bus.subscriber import UNSUBSCRIBED, Stage
 from kps.protocol.bus.subscriptions import Errand, Subscriptions
 from kps.protocol.calls import patient, verb
 from kps.protocol.dialect import level1, level2
+from kps.protocol.dialect.codes import LIMIT_REACHED
 from kps.protocol.dialect.envelope import InvalidMessage, compose, load, write
 from kps.protocol.dialect.outcome import (
     NO_SUBSCRIBER,
@@ -32,8 +34,10 @@ from kps.protocol.dialect.outcome import (
     timed_out,
 )
 from kps.protocol.dialect.places import Position
+from kps.protocol.dialect.requests import Ask
 from kps.protocol.limits import shown
 from kps.protocol.patterns import InGroup, Key, scope_of
+from kps.protocol.server.desk import NO_ANSWERS
 from kps.protocol.server.replay import find
 from kps.protocol.server.state import ServerState
 
@@ -61,9 +65,12 @@ class LocalProgram:
     """The server's own program as a subscriber."""
 
     answers = True
+    owner_name = ""
 
     def __init__(self, state: ServerState) -> None:
         self.id = state.config.id
+        self.permissions = Permissions.open(disconnect=ALL)
+        """What it may ask the server: everything."""
         self.encoding = _SIZES
         self.topics: dict[Key, Stage] = {}
         self.departure = UNSUBSCRIBED
@@ -143,6 +150,23 @@ class LocalProgram:
         """Note that a subscription has handled a message."""
         self._state.now = now
         self.subscriptions.settle(message, error, result)
+
+    def ask_desk(self, handle: "LocalAck", ask: Ask) -> None:
+        """Ask the server about itself, as a client with all permissions.
+
+        Raises :class:`kps.InvalidArgument` for a question that makes no sense,
+        :class:`kps.QueueFull` when a limit is reached, and :class:`kps.InvalidState` if the server
+        answers no questions.
+        """
+        desk = self._state.desk
+        if desk is None:
+            raise InvalidState(NO_ANSWERS)
+        try:
+            question = desk.read(self, ask)
+        except InvalidMessage as error:
+            refusal = QueueFull if error.code == LIMIT_REACHED else InvalidArgument
+            raise refusal(str(error)) from None
+        desk.answer(question, handle, self.id, ask, None)
 
     def deliver(self, publication: Publication) -> bool:
         size = publication.encoded(_SIZES)

@@ -135,6 +135,16 @@ class Recall(Protocol):
         """Note that a request has ended."""
 
 
+class Dismissal(Protocol):
+    """Ends connections of clients of a cluster's other nodes."""
+
+    def ask(self, client_id: str, reason: str, done: Callable[[bool], object]) -> None:
+        """Let the node of a client end its connection for good.
+
+        Call ``done``, at once or later, with whether a node has told that it had the client.
+        """
+
+
 class Asker(Protocol):
     """The client that asks the server about itself."""
 
@@ -157,9 +167,6 @@ Question = Callable[[Answer], None]
 
 class Desk(Protocol):
     """Answers what clients ask the server about itself."""
-
-    def has(self, topic: str) -> bool:
-        """Tell whether questions can be asked on a topic."""
 
     def read(self, asker: Asker, ask: Ask) -> Question:
         """Read a question, and check whether the client may ask it. Raises ``InvalidMessage``."""

@@ -19,7 +19,7 @@ from kps.protocol.server.encodings import FRAMES, compressed, event_encodings
 from kps.protocol.server.events import HubEvent, LoginRefused
 from kps.protocol.server.figures import Stats, Tally
 from kps.protocol.server.journal import TOLD, Journal
-from kps.protocol.server.ports import Client, Desk, Names, Recall
+from kps.protocol.server.ports import Client, Desk, Dismissal, Names, Recall
 from kps.protocol.server.presence import PresenceBook
 from kps.protocol.server.turns import Turns
 from kps.protocol.timers import Deadlines
@@ -107,6 +107,8 @@ class ServerState(Time):
         """The ids in the cluster, if there is one."""
         self.recall: Recall | None = None
         """What other nodes have handled, if there is a cluster."""
+        self.dismissal: Dismissal | None = None
+        """Ends connections at other nodes, if there is a cluster."""
         self.addresses: set[str] = set()
         """The addresses, hosts and domains by which other servers may reach this one."""
         self.desk: Desk | None = None

@@ -72,6 +72,19 @@ def test_clients_of_all_nodes_in_one_order() -> None:
     assert ids(by_age) == ["asker"]
 
 
+def test_the_program_of_a_node_may_ask_as_well() -> None:
+    court = Court()
+    court.client("n3", "far")
+    handle = court.cluster["n1"].hub.publish_with_ack(
+        "__kps/clients", {}, 5.0, court.cluster.clock.now
+    )
+    court.cluster.run()
+    (outcome,) = handle.outcomes.values()
+    assert isinstance(outcome, AckResponse)
+    assert outcome.result is not None
+    assert ids(outcome.result) == ["asker", "far"]
+
+
 def test_the_fastest_of_all_nodes() -> None:
     court = Court()
     sessions = [court.client(node, f"on-{node}") for node in NODES]

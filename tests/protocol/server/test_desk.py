@@ -111,7 +111,7 @@ class TestWho:
         stage = Stage(permissions=EVERYTHING)
         peer = peer2(stage, "a")
         (answer,) = peer.ask(question(name, {"id": "a"}))
-        assert (answer["code"], answer["error"]) == ("forbidden", "this topic is the server's own")
+        assert (answer["code"], answer["error"]) == ("forbidden", desk.NO_ANSWERS)
 
     @pytest.mark.parametrize("name", ["stats", "client/x", "", "Clients"])
     def test_other_topics_are_no_questions(self, name: str) -> None:
