@@ -10,7 +10,6 @@ from kps.protocol.client.state import ClientState
 from kps.protocol.dialect.codes import MESSAGE_IDS
 from kps.protocol.dialect.envelope import Fields
 
-
 _NOT_AGAIN = "; it is not sent again, as the server may not remember it: was it restarted?"
 
 
