@@ -327,7 +327,7 @@ def test_the_command_adds_it_to_a_file(capsys: pytest.CaptureFixture[str], tmp_p
     assert path.stat().st_mode & 0o777 == 0o600
     judge = TokenFile(path)
     assert {name: judge(token) for name, token in tokens.items()} == {
-        name: kps.Identity(name) for name in tokens
+        name: kps.Identity(name, kps.Permissions(ids=[name, f"{name}/*"])) for name in tokens
     }
     before = path.read_text()
     with pytest.raises(kps.InvalidArgument, match="has 'bob' already"):
