@@ -15,7 +15,7 @@ from kps.io_asyncio.signals import on_signals
 from kps.io_common.checks import check_main_thread
 from kps.io_common.class_only import class_only
 from kps.io_common.client_hooks import OnClose
-from kps.io_common.client_logs import log_client_event
+from kps.io_common.client_logs import ClientLog
 from kps.io_common.client_options import HOOKS, ClientOptions, ClientSettings
 from kps.io_common.questions import StatusQuestion
 from kps.protocol.bus.ack_handle import AckChanged, AckHandle
@@ -112,6 +112,7 @@ class Client(Publisher, UnifiedClient):
         for name in HOOKS:
             check_callback(name, options.get(name))
         self._settings = ClientSettings.read(address, **options)
+        self._log = ClientLog(self._settings.address, self._settings.name, write)
         self._driver: ClientDriver = ClientDriver(self, self._new_runtime(), self._settings)
         self._session = self._driver.session
         self._questions: dict[AckHandle, list[StatusQuestion]] = {}
@@ -300,7 +301,7 @@ class Client(Publisher, UnifiedClient):
         driver, settings = self._driver, self._settings
         # What ends a client before its first connection is raised where the start waits for that.
         if type(event) is not Ended or self._connects or not settings.waits:
-            log_client_event(event, settings.address, write)
+            self._log.note(event)
         match event:
             case AckChanged(handle):
                 self._ack_changed(handle)

@@ -79,6 +79,8 @@ class ClientSettings(NamedTuple):
     """The checked options of a client. ``config`` holds those of the core."""
 
     address: Address
+    name: str
+    """The id that the program has given; ``""``: none, so it has a random one."""
     tls: "tls.SSLContext | None"
     config: ClientConfig
     connect_timeout: float
@@ -109,6 +111,7 @@ class ClientSettings(NamedTuple):
         on_frame = options.get("on_frame")
         return cls(
             address=found,
+            name=options.get("id") or "",
             tls=(options.get("ssl") or _default_context()) if found.secure else None,
             config=ClientConfig(
                 id=options.get("id") or random_id("client"),

@@ -773,7 +773,7 @@ async def test_the_log_tells_what_happened(caplog: pytest.LogCaptureFixture) -> 
     assert messages == [
         f"the server of version {kps.__version__}, on asyncio, listens on {server.address}",
         f"connected to ws://{server.address}/ws/bus as alice",
-        f"disconnected from ws://{server.address}/ws/bus: closed (code 1000)",
+        f"disconnected from ws://{server.address}/ws/bus as alice: closed (code 1000)",
         "clients 0 (1 since the start, 0 of them lost), topics 0, published 0, delivered 0, "
         "dropped 0, refused 0",
     ]

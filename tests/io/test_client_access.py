@@ -215,6 +215,7 @@ def test_no_token_is_logged(
         eventually(is_back, "a connection")
         client.close()
         assert f"connected to ws://{cable.address}/ws/bus as" in caplog.text
+        assert f"connected again to ws://{cable.address}/ws/bus as" in caplog.text
         assert "this client may not publish on this topic (publish 'forbidden')" in caplog.text
         told = [*caplog.records]
         assert "reader" not in caplog.text + repr([record.__dict__ for record in told])

@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from kps.errors import ConnectFailed
-from kps.io_common.client_logs import log_client_event
+from kps.io_common.client_logs import ClientLog
 from kps.protocol.client.events import (
     ClientEvent,
     ConnectAttemptFailed,
@@ -34,6 +34,6 @@ FORGED = "x\nWARNING kps: all is lost\x1b[2J\u202e"
 )
 def test_one_event_is_one_line(event: ClientEvent, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, logger="kps")
-    log_client_event(event, Address.parse("localhost"))
+    ClientLog(Address.parse("localhost"), FORGED).note(event)
     (record,) = caplog.records
     assert record.getMessage().isprintable()

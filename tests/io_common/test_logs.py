@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from kps.io_common.client_logs import log_client_event
+from kps.io_common.client_logs import ClientLog
 from kps.io_common.logger import INTERVAL, MOST, Guard, guard, shown, write
 from kps.io_common.logs import report_failure
 from kps.io_common.server_logs import hook_failed, log_hub_event
@@ -86,8 +86,41 @@ def test_no_server_forges_a_line_of_the_client(
     event: ClientEvent, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    log_client_event(event, Address.parse("localhost:9313"))
+    ClientLog(Address.parse("localhost:9313"), "hall").note(event)
     check_one_line(caplog)
+
+
+def test_a_warning_that_the_connection_is_away_has_an_end(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """At its level, and with the name of the client."""
+    caplog.set_level(logging.INFO)
+    for name, who in ("hall", " as hall"), ("", ""):
+        caplog.clear()
+        log = ClientLog(Address.parse("h"), name)
+        for event in (
+            Connected("hall", again=False),
+            Disconnected(CLOSED, 1.0, 0),
+            Connected("hall", again=True),
+            ConnectAttemptFailed("refused", 7.6),
+            Connected("hall", again=True),
+            Disconnected(Closed(1000, "", ClosedBy.LOCAL), None, 0),
+            Connected("hall", again=True),
+        ):
+            log.note(event)
+        told = [(one.levelname, one.getMessage()) for one in caplog.records]
+        assert [(level, line.partition(" ws:")[0]) for level, line in told] == [
+            ("INFO", "connected to"),
+            ("WARNING", "disconnected from"),
+            ("WARNING", "connected again to"),
+            ("WARNING", "cannot connect to"),
+            ("WARNING", "connected again to"),
+            ("INFO", "disconnected from"),
+            ("INFO", "connected to"),
+        ]
+        url = "ws://h:9313/ws/bus"
+        assert told[3][1] == f"cannot connect to {url}{who}: refused; next attempt in 7.6 s"
+        assert told[5][1] == f"disconnected from {url}{who}: closed (code 1000)"
 
 
 def test_no_exception_forges_a_line(caplog: pytest.LogCaptureFixture) -> None:
