@@ -401,7 +401,7 @@ export interface ClientOptions {
   /**
    * What shows a server that wants one who this is: a text, or a function that gives one for each
    * connection, also as a promise. What it throws makes the attempt to connect fail. A token has 1 to
-   * 65 536 characters, none of them a control character.
+   * 65 536 characters, none of them a control character; one that a function gives is ASCII, without spaces and line ends.
    */
   token?: string | (() => string | Promise<string>);
   /** Headers of the opening request. Not in browsers. */

@@ -262,6 +262,18 @@ const NAME = nameUpTo(MAX_NAME);
 
 const named = (value, what) => right(value, what, NAME);
 
+/** The token of a function. The page of an error, or a text with a line end, is none. */
+async function tokenOf(give) {
+  let token;
+  try {
+    token = await give();
+  } catch (error) {
+    throw new Error(`the function for the token failed: ${describe(error)}`);
+  }
+  if (typeof token === 'string' && /^[!-~]+$/.test(token)) return token;
+  throw new InvalidArgument('the function gave no valid token: a token is ASCII, without spaces and line ends');
+}
+
 /** An id that nobody has. It need not be secret, so it can do without `crypto` (React Native). */
 function randomId() {
   const numbers = new Uint32Array(2).map(() => Math.random() * 2 ** 32);
@@ -1060,12 +1072,12 @@ class Connection {
       giveUpLater();
       try {
         let { token } = config;
-        if (isFunction(token)) token = named(await token(), 'a token');
+        if (isFunction(token)) token = await tokenOf(token);
         if (this.ended) return;
         const proto = level > 1 ? level : undefined;
         socket.send(JSON.stringify({ action: 'ping', from: this.id, proto, token }));
       } catch (error) {
-        if (!this.ended) this.drop(`the function for the token failed: ${describe(error)}`);
+        if (!this.ended) this.drop(describe(error));
       }
     };
     socket.onmessage = ({ data }) => this.#receive(data);

@@ -296,11 +296,11 @@ describe('tokens', () => {
   test('a function gives one for each connection, also when its time is over', async () => {
     let count = 0;
     const events = [];
-    const give = () => Promise.resolve(`token ${++count}`);
+    const give = () => Promise.resolve(`token-${++count}`);
     const { client, sockets, opened } = await connecting(give, { onDisconnect: ({ code }) => events.push(code) });
     assert.equal(count, 0, 'not before there is a connection');
     sockets[0].fail('no server');
-    for (const expected of ['token 1', 'token 2']) {
+    for (const expected of ['token-1', 'token-2']) {
       await pass(100);
       const socket = sockets.at(-1);
       socket.open();
@@ -326,6 +326,20 @@ describe('tokens', () => {
     ));
     await welcome(sockets[2], 'me');
     await opened;
+  });
+
+  test('what is no token is not sent', async () => {
+    const given = ['<h1>not found</h1>', 'secret\n', '', undefined];
+    const { sockets, errors } = await connecting(() => given[sockets.length - 1]);
+    for (const index of given.keys()) {
+      sockets[index].open();
+      assert.deepEqual(await sockets[index].sent(), []);
+      await pass(100);
+    }
+    const why = 'the function gave no valid token: a token is ASCII, without spaces and line ends';
+    assert.deepEqual(errors.map((error) => error.message), Array(4).fill(
+      `cannot connect to ws://h:9313/ws/bus: ${why}`,
+    ));
   });
 
   for (const way of ['gives one too late', 'fails too late']) {
