@@ -9,7 +9,7 @@ from typing import Any, Self
 from kps.auth.tokens import read_permissions
 from kps.errors import InvalidArgument, ServerStartFailed
 from kps.io_common.explaining import explain
-from kps.io_common.system_errors import describe
+from kps.io_common.system_errors import describe_file
 from kps.protocol.access.identity import Identity, Permissions
 from kps.protocol.limits import LONGEST, shown
 
@@ -211,7 +211,8 @@ def _load(source: str | bytes | Path, algorithm: str) -> Any:
             content = content.removesuffix(b"\n").removesuffix(b"\r")
         return _read_key(content, algorithm)
     except OSError as error:
-        raise ServerStartFailed(f"cannot read the key {source}: {describe(error)}") from error
+        reason = describe_file(error, source)
+        raise ServerStartFailed(f"cannot read the key {source}: {reason}") from error
     except InvalidArgument as error:
         raise ServerStartFailed(f"cannot use the key {source}: {error}") from None
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from kps.errors import InvalidArgument, ServerStartFailed
 from kps.io_common.logger import write
-from kps.io_common.system_errors import describe
+from kps.io_common.system_errors import describe_file
 from kps.protocol.access.identity import Identity, Permissions
 
 _SHORTEST = 16  # characters of a token: nobody can guess a random one of that length
@@ -65,7 +65,7 @@ class TokenFile:
         except InvalidArgument as error:
             raise ServerStartFailed(f"cannot use the tokens in {self._path}: {error}") from None
         except OSError as error:
-            reason = describe(error)
+            reason = describe_file(error, self._path)
             raise ServerStartFailed(f"cannot read the tokens in {self._path}: {reason}") from error
         except (ValueError, RecursionError) as error:
             # Show only the place of the error, because the file holds secrets.

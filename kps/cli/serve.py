@@ -17,7 +17,7 @@ from kps.io_common.cluster_options import WITHOUT_ENGINE
 from kps.io_common.handing import Place
 from kps.io_common.ids import random_id
 from kps.io_common.logger import write
-from kps.io_common.system_errors import describe
+from kps.io_common.system_errors import describe_file
 from kps.io_common.verdicts import TokenHook, TokenVerdict
 from kps.protocol.access.identity import Permissions
 from kps.protocol.dialect.address import Address, host_and_port
@@ -233,7 +233,7 @@ def _secret(path: str | None) -> str | None:
     try:
         text = Path(path).read_text().strip()
     except (OSError, ValueError) as error:
-        raise InvalidArgument(f"cannot read {path}: {describe(error)}") from error
+        raise InvalidArgument(f"cannot read {path}: {describe_file(error, path)}") from error
     if not text:
         raise InvalidArgument(f"there is no secret in {path}")
     return text

@@ -4,7 +4,7 @@ import tomllib
 from typing import Any
 
 from kps.cli.line import Mistake
-from kps.io_common.system_errors import describe
+from kps.io_common.system_errors import describe_file
 
 _BOM = "\ufeff"
 
@@ -18,7 +18,7 @@ class TomlFile:
             with open(path, "rb") as opened:
                 content = opened.read()
         except (OSError, ValueError) as error:
-            raise Mistake(f"cannot read {path}: {describe(error)}") from None
+            raise Mistake(f"cannot read {path}: {describe_file(error, path)}") from None
         try:
             text = content.decode()
         except UnicodeDecodeError as error:

@@ -1,5 +1,6 @@
 """The operating system's network errors in a few words, for both drivers."""
 
+import contextlib
 import errno
 import os
 import re
@@ -25,6 +26,15 @@ def describe(error: BaseException) -> str:
         return _describe(error).encode("utf-8", "backslashreplace").decode()
     except BaseException:  # of the error's own ``__str__``
         return type(error).__name__
+
+
+def describe_file(error: BaseException, path: object) -> str:
+    """Return an error of a file in words; if a relative path is not there, with its directory."""
+    text = describe(error)
+    if isinstance(error, FileNotFoundError) and not os.path.isabs(str(path)):
+        with contextlib.suppress(OSError):  # the directory may be gone, too
+            text += f" (in {os.getcwd()})"
+    return text
 
 
 def _describe(error: BaseException) -> str:

@@ -3,7 +3,7 @@
 import ssl
 
 from kps.errors import InvalidArgument, KPSError, ServerStartFailed
-from kps.io_common.system_errors import describe
+from kps.io_common.system_errors import describe_file
 
 # OpenSSL's reasons for a readable certificate and a readable key that do not match.
 _NOT_A_PAIR = {"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"}
@@ -96,7 +96,8 @@ def _require_readable(path: str, what: str, error: type[KPSError]) -> None:
         with open(path, "rb") as file:
             file.read(1)
     except (OSError, ValueError) as reason:
-        raise error(f"cannot use the {what} {str(path)[:200]}: {describe(reason)}") from reason
+        words = describe_file(reason, path)
+        raise error(f"cannot use the {what} {str(path)[:200]}: {words}") from reason
 
 
 def _refuse_password() -> str:

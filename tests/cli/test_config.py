@@ -82,6 +82,17 @@ class TestConfigCheck:
             assert (code, len(errors)) == (2, 1)
             assert errors[0].startswith(f"kps config check: {config}, line 1: {fault}")
 
+    def test_where_a_file_was_sought(self) -> None:
+        place = Path.cwd()
+        for option, about in (
+            ("--config", "cannot read no/such"),
+            ("--tokens", "cannot read the tokens in no/such"),
+            ("--tls-cert", "cannot use the certificate no/such"),
+        ):
+            code, _, errors = self.check(option, "no/such")
+            assert code == 2
+            assert errors[0].endswith(f"{about}: no such file or directory (in {place})")
+
     def test_a_server_for_everybody(self) -> None:
         code, _, errors = self.check("--address", "0.0.0.0")
         assert code == 0
