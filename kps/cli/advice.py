@@ -33,6 +33,8 @@ def advice(error: KPSError, settled: Settled) -> str:
             return f" (there is no bus at this path; the usual one is {DEFAULT_PATH})"
         if reason.endswith("connection refused") and "address" not in settled.values:
             return " (kps serve starts a server; --address names another one)"
+    if reason.endswith("may not use this id"):  # as the protocol has it (spec, 13.4)
+        return " (--id names one that the identity may use)"
     if isinstance(error, ServerError):
         return about_topic(error)
     address = settled.values.get("address")

@@ -114,6 +114,8 @@ class _Line:
             return f"; {self._rest.metavar.partition(' ')[0]} stands behind --"
         if self._arguments:
             return "; quotes make one argument of several words"
+        if "--config" in self.flags and word.endswith((".toml", ".conf")):
+            return f"; did you mean --config {word}?"
         if word.isdecimal() and "--port" in self.flags:
             return f"; did you mean --port {word}?"
         if "--address" in self.flags and re.fullmatch(r"[^ /]*:\d+|\w+://\S+", word):

@@ -108,8 +108,9 @@ class Publisher(Participant):
     ) -> Ack[Any]:
         """Publish, and gather the acks of the subscribers: see :class:`kps.Ack`.
 
-        The subscribers have ``timeout`` seconds to answer. Raises as ``publish``; the offline
-        queue does not apply.
+        The subscribers have ``timeout`` seconds to answer, but no more than the server's
+        ``max_ack_timeout``, by default 300: what is longer ends then. Raises as ``publish``; the
+        offline queue does not apply.
 
         Each id of ``expect`` that is not among them has the outcome ``absent``. Each group of the
         topic is one more receiver: one of its members handles the message, and its outcome is a

@@ -23,6 +23,11 @@ REFUSED = ConnectFailed("cannot connect to localhost:9313: connection refused")
         ),
         (ServerError("no", "forbidden", topic="t"), [], " (the topic 't')"),
         (ServerError("no", "forbidden", to="x"), [], ""),
+        (
+            ServerError("this client may not use this id", "forbidden"),
+            [],
+            " (--id names one that the identity may use)",
+        ),
     ],
 )
 def test_where_it_went_wrong(error: KPSError, words: list[str], said: str) -> None:

@@ -113,6 +113,7 @@ class TestLine:
             ("serve", "8080", "; did you mean --port 8080?"),
             ("serve", "0.0.0.0:8080", "; did you mean --address 0.0.0.0:8080?"),
             ("top", "wss://bus.example", "; did you mean --address wss://bus.example?"),
+            ("config check", "server.toml", "; did you mean --config server.toml?"),
             ("rtt", "news", ""),
             ("bridge mqtt", "sensors/#", ""),
         ],
