@@ -74,6 +74,8 @@ async def _run(page: Path, address: str) -> None:
                 await task  # which raises what has gone wrong
         for other in made - {client}:
             await other.close(timeout=1)
+        for server in [one for one in namespace.values() if isinstance(one, kps.Server)]:
+            await server.stop(grace=0)
 
 
 def _run_program(block: Block, follower: Block | None, address: str) -> None:

@@ -1,6 +1,8 @@
 """The page about frameworks does what it says: its code runs on real servers."""
 
 import asyncio
+import json
+import logging
 import os
 import re
 import subprocess
@@ -16,6 +18,7 @@ import kps.sync
 from kps.asgi import Bus
 from tests.asgi.harness import PATIENCE, served
 from tests.asgi.test_frameworks import get, on_starlette, settle, users
+from tests.cluster.harness import Engine
 from tests.frameworks.harness import EXAMPLES
 from tests.io.harness import eventually
 
@@ -130,6 +133,30 @@ def check_users(app: Any, bus: Bus, headers: dict[str, str]) -> None:
             assert users(bus) == [("alice", "ann")]
         with pytest.raises(kps.ConnectFailed, match="401"):
             kps.sync.Client.connect(url, reconnect=False)
+
+
+def test_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    (program,) = programs_below("### Several processes")
+    engine = Engine()
+    monkeypatch.setenv("NATS_URL", engine.url)
+    monkeypatch.setenv("CLUSTER_SECRET", "a secret of sixteen bytes")
+    try:
+        with served(run(program)["app"]) as address:
+            health = json.loads(get(address, "/bus/healthz")[1])
+            assert (health["status"], health["nodes"]) == ("ok", 1)
+    finally:
+        engine.end()
+
+
+def test_the_log() -> None:
+    (program,) = programs_below("### The log")
+    logger = logging.getLogger("kps")
+    before = logger.level
+    try:
+        run(program)
+        assert logger.isEnabledFor(logging.INFO)
+    finally:
+        logger.setLevel(before)
 
 
 def test_litestar() -> None:
