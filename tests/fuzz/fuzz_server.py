@@ -69,6 +69,7 @@ from tests.protocol.helpers import (
     Peer,
     Stage,
     close_frame,
+    dismiss,
     frame,
     json_frame,
     upgrade,
@@ -811,7 +812,7 @@ class World:
     def program_dismisses(self) -> None:
         client_id = self.client_id()
         is_there = client_id in self.hub.clients
-        assert self.hub.directory.dismiss(client_id, "enough", self.now) is is_there
+        assert dismiss(self.hub, client_id, "enough", self.now) is is_there
 
     def program_takes_direct(self) -> None:
         self.hub.local.subscriptions.open_direct()

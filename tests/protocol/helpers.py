@@ -486,3 +486,11 @@ def online(**config: Any) -> tuple[Client, FakeServer]:
 
 def contents(mailbox: Mailbox) -> list[Any]:
     return [message.data for message in mailbox.take_all()]
+
+
+def dismiss(hub: Hub, client_id: str, reason: str, now: float) -> bool:
+    """End the connection of a client, as the server's program does; tell whether there was one."""
+    found: list[bool] = []
+    hub.directory.dismiss(client_id, reason, now, found.append)
+    (is_there,) = found
+    return is_there

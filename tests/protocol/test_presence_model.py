@@ -15,7 +15,7 @@ from kps.protocol.dialect.envelope import compose
 from kps.protocol.limits import ClientLimits
 from kps.protocol.server_limits import ServerLimits
 from kps.testing.network import Network
-from tests.protocol.helpers import Peer, close_frame
+from tests.protocol.helpers import Peer, close_frame, dismiss
 
 GRACE = 2.0
 MOST = 5
@@ -174,7 +174,7 @@ class Observing(RuleBasedStateMachine):
             case "lost":
                 person.peer.connection.connection_lost(self.now)
             case "dismissed":
-                assert self.network.hub.directory.dismiss(person.peer.session.id, "", self.now)
+                assert dismiss(self.network.hub, person.peer.session.id, "", self.now)
             case code:
                 assert isinstance(code, int)
                 person.peer.feed(close_frame(code))

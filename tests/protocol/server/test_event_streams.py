@@ -24,7 +24,7 @@ from kps.protocol.wire.http import HttpRequest, HttpResponse
 from kps.protocol.wire.outbox import Outbox
 from kps.protocol.wire.websocket import Closed, ClosedBy
 from tests.event_source import EventReader
-from tests.protocol.helpers import Stage
+from tests.protocol.helpers import Stage, dismiss
 from tests.protocol.server.http_face import post, stream, worker
 
 RULES = (History("h/**", size=100),)
@@ -219,7 +219,7 @@ class TestItsEnd:
     def test_the_program_dismisses_it(self) -> None:
         stage = Stage()
         reader = stream(stage, "/sse?topic=t&id=eve")
-        assert stage.hub.directory.dismiss("eve", "go", stage.clock.now)
+        assert dismiss(stage.hub, "eve", "go", stage.clock.now)
         (end,) = reader.events()
         assert end.data == {"code": 4003, "reason": "go"}
 

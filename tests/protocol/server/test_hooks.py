@@ -20,7 +20,7 @@ from kps.protocol.server.events import (
 from kps.protocol.server.gate import Phase
 from kps.protocol.server_limits import ServerLimits
 from kps.protocol.wire.http import HttpResponse
-from tests.protocol.helpers import ADDRESS, Fields, Peer, Stage, close_frame
+from tests.protocol.helpers import ADDRESS, Fields, Peer, Stage, close_frame, dismiss
 from tests.protocol.server.test_identity import ALICE, ping
 from tests.protocol.server.test_permissions_and_limits import codes, peer2
 
@@ -628,7 +628,7 @@ class TestUnsubscribed:
             case "taken":
                 peer2(stage, "a")
             case "dismissed":
-                stage.hub.directory.dismiss("a", "", stage.clock.now)
+                dismiss(stage.hub, "a", "", stage.clock.now)
             case "stopped":
                 stage.hub.shutdown(1.0, stage.clock.now)
             case code:
@@ -639,7 +639,7 @@ class TestUnsubscribed:
     def test_how_old_it_was(self) -> None:
         stage, _ = self.stage()
         stage.clock.advance(3.0)
-        stage.hub.directory.dismiss("a", "", stage.clock.now)
+        dismiss(stage.hub, "a", "", stage.clock.now)
         assert [event.client.age for event in events(stage, Unsubscribed)] == [3.0, 3.0]
 
     def test_a_new_id(self) -> None:
@@ -696,12 +696,12 @@ class TestDirectory:
         peer = peer2(stage, "a")
         peer.ask(subscribe())
         stage.hub.publish("t", 1, stage.clock.now)
-        assert stage.hub.directory.dismiss("a", reason, stage.clock.now)
+        assert dismiss(stage.hub, "a", reason, stage.clock.now)
         assert codes(peer.take()) == ["publish"], "what was queued comes first"
         assert peer.closed == (4003, told)
         assert not stage.hub.clients
         assert len(stage.hub.state.bus) == 0
-        assert not stage.hub.directory.dismiss("a", reason, stage.clock.now)
+        assert not dismiss(stage.hub, "a", reason, stage.clock.now)
         peer.feed(close_frame(4003))
         peer.connection.connection_lost(stage.clock.now)
         (left,) = events(stage, ClientLeft)
@@ -711,13 +711,13 @@ class TestDirectory:
         stage = Stage()
         stage.peer().upgrade()
         for client_id in ("", "a", "server"):
-            assert not stage.hub.directory.dismiss(client_id, "", stage.clock.now)
+            assert not dismiss(stage.hub, client_id, "", stage.clock.now)
 
     def test_a_client_that_waits_for_a_hook(self) -> None:
         stage = Stage(asks_subscribe=True)
         peer = peer2(stage, "a")
         peer.send(subscribe())
-        assert stage.hub.directory.dismiss("a", "enough", stage.clock.now)
+        assert dismiss(stage.hub, "a", "enough", stage.clock.now)
         assert judge(peer, True) == []
         assert peer.closed == (4003, "enough")
         assert len(stage.hub.state.bus) == 0
@@ -725,6 +725,6 @@ class TestDirectory:
     def test_the_id_is_free_at_once(self) -> None:
         stage = Stage()
         peer2(stage, "a")
-        stage.hub.directory.dismiss("a", "", stage.clock.now)
+        dismiss(stage.hub, "a", "", stage.clock.now)
         again = peer2(stage, "a")
         assert stage.hub.clients == {"a": again.session}

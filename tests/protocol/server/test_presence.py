@@ -12,7 +12,7 @@ from kps.protocol.patterns import Pattern
 from kps.protocol.server import presence as module
 from kps.protocol.server_limits import ServerLimits
 from tests.fuzz.work import Calls
-from tests.protocol.helpers import Fields, Peer, Stage, close_frame, frame
+from tests.protocol.helpers import Fields, Peer, Stage, close_frame, dismiss, frame
 from tests.protocol.server.test_permissions_and_limits import codes, peer2
 
 TICK, SLOW_TICK = 0.1 + 1e-6, 1.0 + 1e-6  # with something for rounding
@@ -542,7 +542,7 @@ class TestReasons:
         peer = member(stage, "a")
         stage.advance(TICK)
         told(watch)
-        assert stage.hub.directory.dismiss("a", "enough", stage.clock.now)
+        assert dismiss(stage.hub, "a", "enough", stage.clock.now)
         assert peer.closed == (4003, "enough")
         assert after(stage, watch) == [left(1, ("a", "closed"))]
 
@@ -1133,7 +1133,7 @@ class TestNothingIsLeft:
             case "take":
                 peer2(stage, "watch")
             case "dismiss":
-                stage.hub.directory.dismiss("watch", "", now)
+                dismiss(stage.hub, "watch", "", now)
         if end in ("lose", "take"):
             assert stage.hub.state.presence._rosters  # it may come back to what it knew
             stage.advance(GRACE)
