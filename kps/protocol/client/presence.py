@@ -125,14 +125,14 @@ def _changed(before: Presence, fields: Fields) -> Presence:
     came, went = fields.get("joined"), fields.get("left")
     if before.members is None or (came is None and went is None):
         return now  # only the number is told
+    told = read_infos(came) if type(came) is list else {}
     members = dict(before.members)
     left: dict[str, str] = {}
     for one in went if type(went) is list else ():
         name = one.get("id") if type(one) is dict else None
-        if type(name) is str and name in members:
+        if type(name) is str and name in members and name not in told:  # it may be back already
             del members[name]
             left[name] = text(one, "reason") or _UNKNOWN
-    told = read_infos(came) if type(came) is list else {}
     joined = {name: info for name, info in told.items() if name not in before.members}
     updated = {
         name: info

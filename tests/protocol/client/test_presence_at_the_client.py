@@ -202,6 +202,10 @@ class TestFollowing:
                     "left": {"a": "renamed"},
                 },
             ),
+            (  # it is back already
+                {"joined": [{"id": "a", "info": {"x": 2}}], "left": [{"id": "a"}]},
+                {"members": {"a": {"x": 2}, "b": None}, "updated": {"a": {"x": 2}}},
+            ),
             (
                 {"left": [{"id": "a"}, {"id": "b", "reason": 5}]},
                 {"members": {}, "left": {"a": "unknown", "b": "unknown"}},
