@@ -95,10 +95,11 @@ class TestConnect:
 
     @pytest.mark.parametrize("proto", [1, 2])
     def test_the_text_of_a_refusal_is_the_hooks(self, proto: int) -> None:
-        """In words: the client does not speak a level yet on which errors have codes."""
+        """It has a code for a client that offers a level on which errors have codes."""
         stage = Stage(asks_connect=True)
         peer = self.asked(stage, proto=proto)
-        assert judge(peer, Refused("banned")) == [{"action": "error", "error": "banned"}]
+        code = {"code": "forbidden", "request": "ping"} if proto == 2 else {}
+        assert judge(peer, Refused("banned")) == [{"action": "error", "error": "banned", **code}]
         assert peer.closed == (1008, "banned")
         assert events(stage, LoginRefused) == [LoginRefused(ADDRESS, "banned")]
 
