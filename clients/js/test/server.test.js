@@ -316,7 +316,7 @@ describe('history', () => {
 
   test('after a reconnect: what was missed comes, or how much is lost is told once', async (t) => {
     const alice = await connect(t);
-    let comeBack = Promise.resolve('a token, for which the client waits');
+    let comeBack = Promise.resolve('a-token-for-which-the-client-waits');
     const { client: bob, sockets, told, back } = await followed(t, { token: () => comeBack });
     const whileAway = async (act) => {
       let end;

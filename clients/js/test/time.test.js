@@ -371,7 +371,7 @@ describe('failures to connect', () => {
   test('so is a function that gives no token', async () => {
     for (const value of [undefined, null, 5, '', '\ud800', {}]) {
       const { WebSocket, sockets } = fakeNetwork();
-      const opened = assert.rejects(new Client('h', { WebSocket, reconnect: false, token: async () => value }).connect(), /a token is a string/);
+      const opened = assert.rejects(new Client('h', { WebSocket, reconnect: false, token: async () => value }).connect(), /a token is ASCII/);
       await settled();
       sockets[0].open();
       await opened;
