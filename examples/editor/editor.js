@@ -11,6 +11,7 @@ let unsent = []; // edits that the program may not have yet
 let isSending = false;
 let isOpen = false; // whether all edits come that are not in the text
 let isComposing = false; // a letter of several keys, into which nothing may come
+let selected = {}; // the ends of the selection as it was shown last, and the marks before them
 let others = []; // who else is here: id, name, and the mark behind which their cursor is
 
 const client = new Client(address, {
@@ -59,10 +60,14 @@ async function open() {
 /** Show the text. The selection stays at its letters, wherever they are now. */
 function show() {
   if (isComposing) return;
-  const ends = [area.selectionStart, area.selectionEnd].map(markAt);
+  // Where nobody has moved the selection, its letters are those of before, although they may have been removed.
+  const isMoved = area.selectionStart !== selected.start || area.selectionEnd !== selected.end;
+  const marks = isMoved ? [area.selectionStart, area.selectionEnd].map(markAt) : selected.marks;
   area.value = text;
   shown = text.shown.map((mark) => [...mark]);
-  area.setSelectionRange(...ends.map((mark) => text.lengthTo(mark)));
+  const [start, end] = marks.map((mark) => text.lengthTo(mark));
+  area.setSelectionRange(start, end);
+  selected = { start, end, marks };
   showCursors();
 }
 
