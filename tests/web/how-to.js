@@ -229,7 +229,7 @@ export async function tryAll(t, { browser, page: text, project, port, origin }) 
     answer = { body: token(3600) };
     await until(() => asked > before); // the time of the other one is over
     await state('connected');
-    answer = { body: 'one that it does not know' };
+    answer = { body: 'one-that-it-does-not-know' };
     await server.kill();
     server = await bus(t, port, text, origin, secret);
     await state('closed');
