@@ -102,7 +102,8 @@ def read_permissions(table: Mapping[str, Any], default: Permissions) -> Permissi
 def new_token(name: str) -> tuple[str, str]:
     """Return a new random token, and the lines of a token file that give it to an identity.
 
-    By these lines the identity may use its name as an id, and ids below it. Raises
+    The last of these lines is a comment. Without its ``#`` the identity may use its name as an id
+    and ids below it, and no others; but then its clients cannot have random ids. Raises
     :class:`kps.InvalidArgument` for a name that is no text of one line, or has a star, which would
     allow the ids of others.
     """
@@ -112,7 +113,7 @@ def new_token(name: str) -> tuple[str, str]:
     key = name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else text
     ids = f"[{text}, {json.dumps(f'{name}/*', ensure_ascii=False)}]"
     token = secrets.token_urlsafe(32)
-    return token, f'[{key}]\ntoken = "{_DIGEST}{_digest(token).hex()}"\nids = {ids}\n'
+    return token, f'[{key}]\ntoken = "{_DIGEST}{_digest(token).hex()}"\n# ids = {ids}\n'
 
 
 def _read(content: Mapping[str, Any]) -> tuple[dict[bytes, Identity], bool]:

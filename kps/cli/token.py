@@ -67,8 +67,8 @@ COMMAND = Command(
     about=[
         "The output has the digest of the token. The token itself is on standard error. With --add "
         "the digest goes into the file, and the output is the token, for a script.",
-        "By the line ids the identity may use the ids NAME and NAME/…, and nobody else's; give "
-        "its clients one of them: --id NAME. Without that line it may use any id.",
+        "Take the # from the line ids, and the identity may use the ids NAME and NAME/…, and "
+        "nobody else's; its clients then need one of them: --id NAME.",
     ],
     examples=[
         ("kps token alice >> tokens.toml", "adds an identity to a file of tokens"),

@@ -309,8 +309,9 @@ def test_the_command_makes_a_token(
     assert len(token) >= 43
     assert token not in lines  # so that the output can go into a file
     identity = TokenFile(write(lines, 0o644))(token)
-    permissions = kps.Permissions(ids=["alice", "alice/*"])
-    assert identity == kps.Identity("alice", permissions)
+    assert identity == kps.Identity("alice")
+    restricted = TokenFile(write(lines.replace("# ids", "ids"), 0o644))(token)
+    assert restricted == kps.Identity("alice", kps.Permissions(ids=["alice", "alice/*"]))
     assert make_token(TokenOptions(name="alice")) == 0
     assert token not in capsys.readouterr().err
     assert not caplog.records
@@ -327,7 +328,7 @@ def test_the_command_adds_it_to_a_file(capsys: pytest.CaptureFixture[str], tmp_p
     assert path.stat().st_mode & 0o777 == 0o600
     judge = TokenFile(path)
     assert {name: judge(token) for name, token in tokens.items()} == {
-        name: kps.Identity(name, kps.Permissions(ids=[name, f"{name}/*"])) for name in tokens
+        name: kps.Identity(name) for name in tokens
     }
     before = path.read_text()
     with pytest.raises(kps.InvalidArgument, match="has 'bob' already"):
@@ -349,7 +350,9 @@ def test_a_name_becomes_a_table_or_is_refused(name: str) -> None:
     except kps.InvalidArgument:
         assert not name.isprintable() or "*" in name
     else:
-        [(key, table)] = tomllib.loads(lines).items()
+        assert list(tomllib.loads(lines)) == [name]
+        head, _, ids = lines.rpartition("\n# ids = ")
+        [(key, table)] = tomllib.loads(f"{head}\nids = {ids}").items()
         assert key == name
         assert table["ids"] == [name, f"{name}/*"]
         kps.Permissions(ids=table["ids"])
