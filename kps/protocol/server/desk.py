@@ -28,7 +28,7 @@ from kps.protocol.server.insight import (
     scope_in,
     written,
 )
-from kps.protocol.server.journal import KEPT
+from kps.protocol.server.journal import KEPT, REFUSALS
 from kps.protocol.server.ports import Answer, Asker, Question
 from kps.protocol.server.recorder import add_up
 from kps.protocol.server.search import natural
@@ -253,9 +253,8 @@ class Desk:
             events = [
                 {"node": node} | event for node, part in parts.items() for event in part["events"]
             ]
-            events.sort(key=lambda event: -event["ago"])
             seen = {node: part["seen"] for node, part in parts.items()}
-            answer({"events": events[-2 * KEPT :], "seen": seen})
+            answer({"events": _latest(events), "seen": seen})
 
         return lambda answer: self.spread("events", since, partial(told, answer))
 
@@ -309,6 +308,23 @@ def _read_since(fields: Fields, nodes: Collection[str]) -> dict[str, list[float]
     if not is_right:
         raise _bad("since is what an earlier answer has as seen")
     return {node: one for node, one in since.items() if node in nodes}
+
+
+def _latest(events: list[Fields]) -> list[Fields]:
+    """Return the latest refusals of all nodes, and the latest other events, in the order of time.
+
+    They are as many of each as one node keeps, so here too refusals push out no other event.
+    """
+    events.sort(key=lambda event: -event["ago"])
+    room = {True: KEPT, False: KEPT}
+    latest: list[Fields] = []
+    for event in reversed(events):
+        is_refusal = event["event"] in REFUSALS
+        if room[is_refusal]:
+            room[is_refusal] -= 1
+            latest.append(event)
+    latest.reverse()
+    return latest
 
 
 def _value(value: object) -> object:

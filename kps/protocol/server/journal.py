@@ -8,6 +8,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from itertools import chain
 from operator import attrgetter
+from typing import Final
 
 from kps.protocol.dialect.envelope import Fields, InvalidMessage
 from kps.protocol.server.events import (
@@ -27,6 +28,9 @@ TOLD: frozenset[type] = frozenset(
     (ClientRegistered, ClientLeft, ClientDismissed, LoginRefused, OriginRefused, SessionFailed)
 )
 """The events of the core that are kept."""
+
+REFUSALS: Final = frozenset(("refused", "login_refused", "origin_refused", "fault"))
+"""The kinds that have a place of their own, in which equal ones are counted."""
 
 _LONGEST = 256  # characters of a text
 _ABOUT = ("topic", "pattern", "group", "to")  # what a request may have been about

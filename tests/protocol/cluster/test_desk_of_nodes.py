@@ -7,10 +7,12 @@ import pytest
 from kps.protocol.access.identity import Permissions
 from kps.protocol.bus.history import History
 from kps.protocol.client.session import ClientSession
+from kps.protocol.dialect.envelope import InvalidMessage
 from kps.protocol.dialect.outcome import AckResponse
 from kps.protocol.dialect.requests import PresenceWish
 from kps.protocol.patterns import InGroup, Pattern
 from kps.protocol.server.config import HubConfig
+from kps.protocol.server.journal import KEPT
 from kps.testing.cluster import MemoryCluster
 from tests.protocol.helpers import Fields
 
@@ -185,6 +187,35 @@ def test_events_of_all_nodes_each_once() -> None:
     fallen = [one for one in told if one["event"] == "node_down"]
     assert {(one["node"], one["other"]) for one in fallen} == {("n1", "n2"), ("n3", "n2")}
     assert all(one["reason"] for one in fallen)
+
+
+def test_floods_at_nodes_push_out_their_like_only() -> None:
+    court = Court()
+    for number in range(KEPT):
+        for node in ("n1", "n2"):
+            journal = court.cluster[node].hub.state.journal
+            assert journal is not None
+            error = InvalidMessage("no", "forbidden")
+            journal.refused(f"c{number}", "", error, {"action": "publish"})
+        court.cluster.advance(0.1)
+    court.client("n3", "last")
+    events = court.ask("events")["events"]
+    refusals = [one for one in events if one["event"] == "refused"]
+    assert len(refusals) == KEPT
+    assert {one["node"] for one in refusals} == {"n1", "n2"}
+    assert {one["client"] for one in refusals} == {f"c{n}" for n in range(KEPT // 2, KEPT)}
+    others = [one for one in events if one not in refusals]
+    assert [one["client"] for one in others if one["event"] == "connected"] == ["asker", "last"]
+    assert [one["event"] for one in others].count("node_up") == 6
+    assert [one["ago"] for one in events] == sorted([one["ago"] for one in events], reverse=True)
+    for number in range(KEPT):
+        for node in ("n1", "n2"):
+            court.cluster[node].hub.state.note("node_up", other=f"x{number}")
+    events = court.ask("events")["events"]
+    assert len(events) == 2 * KEPT
+    assert [one["client"] for one in events if one["event"] == "refused"] == [
+        one["client"] for one in refusals
+    ]
 
 
 def test_a_node_that_says_nothing_is_waited_for_a_second() -> None:

@@ -5,7 +5,15 @@ from typing import Any
 import pytest
 
 from kps.protocol.access.identity import Identity, Permissions
-from kps.protocol.server.journal import KEPT, Journal
+from kps.protocol.dialect.envelope import InvalidMessage
+from kps.protocol.server.events import (
+    ClientDismissed,
+    ClientRegistered,
+    LoginRefused,
+    OriginRefused,
+    SessionFailed,
+)
+from kps.protocol.server.journal import KEPT, REFUSALS, Journal
 from tests.protocol.helpers import Fields, Stage, close_frame, frame, upgrade
 
 
@@ -121,6 +129,23 @@ def test_floods_push_out_their_like_only() -> None:
         journal.note("connected", client=f"c{number}")
     kept = journal.since(0)
     assert (len(kept), kept[0]["client"]) == (KEPT, f"c{2 * KEPT}")
+
+
+def test_which_are_refusals() -> None:
+    """Whoever puts events of several nodes together asks for that."""
+    journal = Journal(lambda: 0.0)
+    journal.refused("a", "192.0.2.1:1", InvalidMessage("no", "forbidden"), {})
+    for event in (
+        ClientRegistered(1, "a", "", "192.0.2.1:1"),
+        ClientDismissed("a", "b", ""),
+        LoginRefused("192.0.2.1:1", "no"),
+        OriginRefused("192.0.2.1:1", "https://evil.example"),
+        SessionFailed("here", ValueError()),
+    ):
+        journal.take(event)
+    kinds = {one["event"] for one in journal.since(0)}
+    assert kinds == REFUSALS | {"connected", "dismissed"}
+    assert {one.kind for one in journal._refusals.values()} == REFUSALS
 
 
 def test_long_texts_are_cut() -> None:
