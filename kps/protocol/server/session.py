@@ -40,6 +40,7 @@ _REPLY = Kind.REPLY
 _FORWARDED = Kind.FORWARDED
 
 _NO_FIELDS: Fields = {}  # of a message that could not be read
+_NO_LOGIN = frozenset(("bad_message", RATE_LIMITED))  # codes of pings that are refused as messages
 
 # Units of work (see ``turns``).
 _REFUSAL = 5
@@ -244,7 +245,8 @@ class ServerSession:
         state.stats.refused += 1
         state.tally.refusals[error.code] += 1
         state.turns.left -= _REFUSAL
-        if state.journal is not None and self.id:
+        is_login = request.get("action") == "ping" and error.code not in _NO_LOGIN
+        if state.journal is not None and self.id and not is_login:  # the gate tells of that
             state.journal.refused(self.id, self.peer, error, request)
         if self.gate.is_over:
             return

@@ -14,6 +14,7 @@ from kps.protocol.server.events import (
     SessionFailed,
 )
 from kps.protocol.server.journal import KEPT, REFUSALS, Journal
+from kps.protocol.server_limits import RatePolicy, ServerLimits
 from tests.protocol.helpers import Fields, Stage, close_frame, frame, upgrade
 
 
@@ -94,13 +95,42 @@ def test_logins_and_origins_that_are_refused() -> None:
     ]
 
 
-def test_a_wrong_token_of_a_page_is_told_once() -> None:
+@pytest.mark.parametrize("is_registered", [False, True])
+def test_a_wrong_token_of_a_page_is_told_once(is_registered: bool) -> None:
     """It is a refused login, and not a refused message besides."""
     stage = Stage(is_monitored=True, asks_token=True)
     peer = stage.peer().upgrade()
+    if is_registered:
+        peer.send({"action": "ping", "from": "a", "token": "right"})
+        peer.identify(Identity("alice"))
+    before = journal_of(stage).number
     peer.send({"action": "ping", "from": "a", "token": "wrong"})
     peer.identify(None)
-    assert [event["event"] for event in told(stage)] == ["login_refused"]
+    assert [event["event"] for event in told(stage, before)] == ["login_refused"]
+
+
+def test_an_id_that_a_client_may_not_change_to_is_told_once() -> None:
+    stage = Stage(is_monitored=True)
+    alice = stage.peer("alice")
+    before = journal_of(stage).number
+    assert alice.ask({"action": "ping", "from": "server"})[0]["action"] == "error"
+    assert [event["event"] for event in told(stage, before)] == ["login_refused"]
+
+
+def test_a_ping_that_is_no_login_is_a_refused_message() -> None:
+    """One that makes no sense, and one too many."""
+    limits = ServerLimits(message_rate=2.0, rate_policy=RatePolicy.ERROR)
+    stage = Stage(is_monitored=True, asks_token=True, limits=limits)
+    peer = stage.peer().upgrade()
+    peer.send({"action": "ping", "from": "a", "token": "right"})
+    peer.identify(Identity("alice"))
+    before = journal_of(stage).number
+    peer.ask({"action": "ping", "token": 5}, {"action": "ping", "from": "server"})
+    events = told(stage, before)
+    assert [(one["event"], one["code"]) for one in events] == [
+        ("refused", "bad_message"),
+        ("refused", "rate_limited"),
+    ]
 
 
 def test_the_name_of_who_left() -> None:
