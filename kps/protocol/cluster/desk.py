@@ -6,8 +6,9 @@ from typing import Any
 from kps.protocol.bus.subscriber import Subscriber
 from kps.protocol.cluster.survey import Survey, Told
 from kps.protocol.dialect.envelope import load, write
-from kps.protocol.server.desk import Desk, Opens, Parts
+from kps.protocol.server.desk import Desk, Parts
 from kps.protocol.server.insight import Insight, Look
+from kps.protocol.server.ports import Opens
 from kps.protocol.server.state import ServerState
 
 _PATIENCE = 1.0  # seconds that one who asks waits for nodes that say nothing

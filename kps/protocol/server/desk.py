@@ -7,12 +7,12 @@ each client of the protocol can ask, and the server may answer later, as any sub
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from itertools import chain
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from kps.protocol.access import rules
 from kps.protocol.access.identity import matches
 from kps.protocol.access.rules import RESERVED
-from kps.protocol.bus.ack_request import AckOwner, AckRequest, Keeper
+from kps.protocol.bus.ack_request import AckOwner, Keeper
 from kps.protocol.bus.subscriber import Subscriber
 from kps.protocol.dialect.codes import LIMIT_REACHED
 from kps.protocol.dialect.envelope import Fields, InvalidMessage, load, shown, text, write
@@ -29,7 +29,7 @@ from kps.protocol.server.insight import (
     written,
 )
 from kps.protocol.server.journal import KEPT, REFUSALS
-from kps.protocol.server.ports import Answer, Asker, Question
+from kps.protocol.server.ports import Answer, Asker, Opens, Question
 from kps.protocol.server.recorder import add_up
 from kps.protocol.server.search import natural
 from kps.protocol.server.state import ServerState
@@ -39,11 +39,6 @@ MOST = 1000
 """Clients, and topics, of one answer."""
 _USUAL = 200
 
-QUESTIONS: Final = frozenset(
-    f"{RESERVED}{name}"
-    for name in ("clients", "topics", "client", "topic", "record", "events", "disconnect")
-)
-"""The topics on which questions are asked."""
 NO_ANSWERS: Final = "this server answers no questions about itself: it runs without the console"
 
 _SEARCHES = 16  # at a time
@@ -59,15 +54,6 @@ Parts = Mapping[str, Any]
 """What nodes have told, by their names."""
 
 
-class Opens(Protocol):
-    """Opens ack requests."""
-
-    def open_request(
-        self, owner: AckOwner, ask: Ask, receivers: Sequence[Subscriber], keeper: Keeper | None
-    ) -> AckRequest:
-        """Open a request. Raises ``DuplicateAckId`` and :class:`kps.QueueFull`."""
-
-
 class Desk:
     """Answers questions about one server. ``program`` is the server as a receiver of requests."""
 
@@ -79,15 +65,6 @@ class Desk:
         self._delivery = delivery
         self._looks = insight.looks
         self._searches = 0  # under way
-        self._questions: dict[str, Callable[[Asker, Fields], Question]] = {
-            f"{RESERVED}clients": self._clients,
-            f"{RESERVED}topics": self._topics,
-            f"{RESERVED}client": self._client,
-            f"{RESERVED}topic": self._topic,
-            f"{RESERVED}record": self._record,
-            f"{RESERVED}events": self._events,
-            f"{RESERVED}disconnect": self._disconnect,
-        }
 
     def read(self, asker: Asker, ask: Ask) -> Question:
         """Read a question, and check whether the client may ask it. Raises ``InvalidMessage``."""
@@ -97,7 +74,9 @@ class Desk:
             fields = {}
         if type(fields) is not dict:
             raise _bad("a question to the server is an object")
-        return self._questions[ask.target](asker, fields)
+        if ask.target != _DISCONNECT:
+            rules.check_console(asker.permissions)
+        return _READERS[ask.target](self, asker, fields)
 
     def answer(
         self, question: Question, owner: AckOwner, _: str, ask: Ask, keeper: Keeper | None
@@ -124,7 +103,6 @@ class Desk:
     # -- searches ---------------------------------------------------------------------------
 
     def _clients(self, asker: Asker, fields: Fields) -> Question:
-        rules.check_console(asker.permissions)
         about = _read_search(fields, CLIENT_SORTS)
         clients = len(self._state.clients)
 
@@ -136,7 +114,6 @@ class Desk:
         return self._begin_search("clients", about, clients, told)
 
     def _topics(self, asker: Asker, fields: Fields) -> Question:
-        rules.check_console(asker.permissions)
         about = _read_search(fields, TOPIC_SORTS)
 
         def told(answer: Answer, parts: Parts) -> None:
@@ -187,7 +164,6 @@ class Desk:
     # -- one of them ------------------------------------------------------------------------
 
     def _client(self, asker: Asker, fields: Fields) -> Question:
-        rules.check_console(asker.permissions)
         client_id = _read_id(fields)
         may_disconnect = matches(client_id, asker.permissions.disconnect)
         self._state.turns.left -= MOST_LISTED // _LISTED
@@ -202,7 +178,6 @@ class Desk:
         return lambda answer: self.spread("client", {"id": client_id}, partial(told, answer))
 
     def _topic(self, asker: Asker, fields: Fields) -> Question:
-        rules.check_console(asker.permissions)
         kind = "pattern" if fields.get("pattern") is not None else "topic"
         name = text(fields, kind)
         if not name or len(name) > self._state.limits.max_topic:
@@ -236,8 +211,6 @@ class Desk:
     # -- what happens -----------------------------------------------------------------------
 
     def _record(self, asker: Asker, fields: Fields) -> Question:
-        rules.check_console(asker.permissions)
-
         def told(answer: Answer, parts: Parts) -> None:
             records = list(parts.values())
             age = sum(record.pop("age") for record in records) / len(records)
@@ -246,7 +219,6 @@ class Desk:
         return lambda answer: self.spread("record", None, partial(told, answer))
 
     def _events(self, asker: Asker, fields: Fields) -> Question:
-        rules.check_console(asker.permissions)
         since = _read_since(fields, (self._state.config.id, *self._state.others))
 
         def told(answer: Answer, parts: Parts) -> None:
@@ -257,6 +229,22 @@ class Desk:
             answer({"events": _latest(events), "seen": seen})
 
         return lambda answer: self.spread("events", since, partial(told, answer))
+
+
+_DISCONNECT: Final = f"{RESERVED}disconnect"  # needs a permission of its own
+
+_READERS: Final[dict[str, Callable[[Desk, Asker, Fields], Question]]] = {
+    f"{RESERVED}clients": Desk._clients,
+    f"{RESERVED}topics": Desk._topics,
+    f"{RESERVED}client": Desk._client,
+    f"{RESERVED}topic": Desk._topic,
+    f"{RESERVED}record": Desk._record,
+    f"{RESERVED}events": Desk._events,
+    _DISCONNECT: Desk._disconnect,
+}
+
+QUESTIONS: Final = frozenset(_READERS)
+"""The topics on which questions are asked."""
 
 
 def _bad(reason: str) -> InvalidMessage:

@@ -3,11 +3,11 @@
 With them no part depends on a whole other one, and another kind of client or transport fits in.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from kps.protocol.access.identity import Permissions
-from kps.protocol.bus.ack_request import AckOwner, Keeper
+from kps.protocol.bus.ack_request import AckOwner, AckRequest, Keeper
 from kps.protocol.bus.message_ids import Owner
 from kps.protocol.bus.publication import Publication
 from kps.protocol.bus.subscriber import Subscriber
@@ -157,6 +157,15 @@ class Asker(Protocol):
     @property
     def owner_name(self) -> str:
         """The name of its identity; empty for an anonymous client."""
+
+
+class Opens(Protocol):
+    """Opens ack requests."""
+
+    def open_request(
+        self, owner: AckOwner, ask: Ask, receivers: Sequence[Subscriber], keeper: Keeper | None
+    ) -> AckRequest:
+        """Open a request. Raises ``DuplicateAckId`` and :class:`kps.QueueFull`."""
 
 
 Answer = Callable[[Fields | str], object]
