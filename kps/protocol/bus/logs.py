@@ -52,6 +52,11 @@ class TopicLog:
         self._trimmed = top + 1  # what the store was told
 
     @property
+    def count(self) -> int:
+        """How many messages are kept, without those of the oldest entry that are too many."""
+        return min(self.kept, self.rule.size)
+
+    @property
     def first(self) -> int:
         """The offset of the oldest message that is kept, or that of the next one."""
         if not self.entries:
@@ -250,12 +255,12 @@ class LogBook:
     def count(self) -> int:
         """Count the messages that are kept, of all topics."""
         self.work += len(self._filled) // _SELECTED
-        return sum([min(log.kept, log.rule.size) for log in self._filled])
+        return sum([log.count for log in self._filled])
 
     def count_of(self, topic: str) -> int:
         """Count the messages that are kept of a topic."""
         log = self._logs.get(topic)
-        return 0 if log is None else min(log.kept, log.rule.size)
+        return 0 if log is None else log.count
 
     def is_whole(self, epoch: str, mark: int) -> bool:
         """Tell whether nothing is unknown of what has come after a mark."""
