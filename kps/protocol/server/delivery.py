@@ -86,7 +86,7 @@ class Delivery:
         messages = publication.count
         state.turns.left -= reached + messages
         if state.bus.routes.searched:
-            self._charge_search()
+            state.charge_search()
         stats = state.stats
         stats.published += messages
         stats.delivered += reached * messages + publication.partial
@@ -142,7 +142,7 @@ class Delivery:
         state, demands = self._state, ask.demands
         groups = [group.key for group in found]
         if state.bus.routes.searched:
-            self._charge_search()
+            state.charge_search()
         absent: list[str] = []
         if demands.expected:
             ids = {subscriber.id for subscriber in subscribers if subscriber.answers}
@@ -207,12 +207,6 @@ class Delivery:
         logs.keep(publication, state.now)
         if logs.work:
             state.turns.left -= logs.take_work()
-
-    def _charge_search(self) -> None:
-        """Charge the turn for searches among the patterns."""
-        state = self._state
-        state.turns.left -= state.bus.routes.searched
-        state.bus.routes.searched = 0
 
     def open_request(
         self,

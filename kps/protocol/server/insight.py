@@ -209,8 +209,7 @@ class Insight:
         """Return the patterns that have a topic, and how many subscribers here each has."""
         state = self._state
         route = state.bus.routes.route(topic)
-        state.turns.left -= state.bus.routes.searched
-        state.bus.routes.searched = 0
+        state.charge_search()
         patterns = [] if route is None else route.patterns[:_MOST_PATTERNS]
         return [[str(one.key), figures_of(state, one.key).subscribers] for one in patterns]
 
@@ -219,8 +218,7 @@ class Insight:
         log = None if logs is None else logs.log(topic)
         if log is None:
             return None
-        kept = min(log.kept, log.rule.size)
-        told = {"kept": kept, "first": log.first, "last": log.top, "size": log.rule.size}
+        told = {"kept": log.count, "first": log.first, "last": log.top, "size": log.rule.size}
         return told if log.rule.ttl is None else told | {"ttl": log.rule.ttl}
 
     def _is_here(self, subscriber: Subscriber) -> bool:

@@ -151,6 +151,11 @@ class ServerState(Time):
         if self.journal is not None:
             self.journal.note(kind, **facts)
 
+    def charge_search(self) -> None:
+        """Charge the turn for searches among the patterns."""
+        self.turns.left -= self.bus.routes.searched
+        self.bus.routes.searched = 0
+
     def refuse_login(
         self, peer: str, reason: str, verdict: object = None, *, why: str = ""
     ) -> None:
