@@ -1,6 +1,6 @@
 """Who is subscribed, as far as this server counts: its clients and its program."""
 
-from kps.protocol.bus.subjects import count_members
+from kps.protocol.bus.subjects import count_members, members_here
 from kps.protocol.bus.subscriber import Subscriber
 from kps.protocol.bus.topics import Bus
 from kps.protocol.patterns import Scope
@@ -12,14 +12,11 @@ def audience(bus: Bus, topic: str) -> tuple[list[Subscriber], list[Subscriber]]:
     Who is a member of several groups is there for each.
     """
     subscribers, groups = bus.receivers(topic)
-    members = [member.subscriber for group in groups for member in group.present()]
     elsewhere = bus.elsewhere
-    if not elsewhere:
-        return subscribers, members
-    return (
-        [one for one in subscribers if not isinstance(one, elsewhere)],
-        [one for one in members if not isinstance(one, elsewhere)],
-    )
+    members = [member for group in groups for member in members_here(group, elsewhere)]
+    if elsewhere:
+        subscribers = [one for one in subscribers if not isinstance(one, elsewhere)]
+    return subscribers, members
 
 
 def counts(bus: Bus, key: Scope) -> tuple[int, int]:

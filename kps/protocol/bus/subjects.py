@@ -45,14 +45,18 @@ class Subject:
         return not self.subscribers and not self.own_groups
 
 
+def members_here(group: Group, elsewhere: tuple[type, ...]) -> list[Subscriber]:
+    """Return the members of a group that have not left, but for those of kinds ``elsewhere``."""
+    members = [member.subscriber for member in group.present()]
+    return [one for one in members if not isinstance(one, elsewhere)] if elsewhere else members
+
+
 def count_members(subject: Subject, elsewhere: tuple[type, ...]) -> int:
     """Count the members of the groups of a topic or pattern, but for those of kinds ``elsewhere``.
 
     A client is counted for each group.
     """
-    groups = subject.own_groups.values()
-    members = chain.from_iterable([group.present() for group in groups])
-    return sum([not isinstance(member.subscriber, elsewhere) for member in members])
+    return sum([len(members_here(group, elsewhere)) for group in subject.own_groups.values()])
 
 
 class Subjects:

@@ -136,7 +136,7 @@ class Hub:
             assert state.journal is not None
             new_monitor(state, self.delivery.publish, self.dropped)
             recorder = self._recorder = Recorder(state, lambda: not self.connections)
-            insight = Insight(state, recorder, state.journal)
+            insight = Insight(state, self.directory, recorder, state.journal)
             state.desk = new_desk(state, self.local, self.delivery, insight)
 
     # -- called by a driver -----------------------------------------------------------------

@@ -12,12 +12,11 @@ from typing import Any
 from kps.protocol.access.rules import RESERVED
 from kps.protocol.bus.groups import Group
 from kps.protocol.bus.slices import Slices
-from kps.protocol.bus.subjects import Subject
-from kps.protocol.bus.subscriber import Stage, Subscriber
-from kps.protocol.dialect.codes import DISMISSED
+from kps.protocol.bus.subjects import Subject, members_here
+from kps.protocol.bus.subscriber import Stage
 from kps.protocol.dialect.envelope import Fields
 from kps.protocol.patterns import InGroup, Key, Scope, group_of, pattern, scope_of
-from kps.protocol.server.clients import figures
+from kps.protocol.server.clients import Clients, figures
 from kps.protocol.server.events import ClientDismissed
 from kps.protocol.server.journal import Journal
 from kps.protocol.server.ports import Client
@@ -70,8 +69,11 @@ TOPIC_SORTS = (*_TOPIC_ORDERS, TOPIC_RATE)
 class Insight:
     """Looks at what there is on one server."""
 
-    def __init__(self, state: ServerState, recorder: Recorder, journal: Journal) -> None:
+    def __init__(
+        self, state: ServerState, clients: Clients, recorder: Recorder, journal: Journal
+    ) -> None:
         self._state = state
+        self._clients = clients
         self._recorder = recorder
         self._journal = journal
         self._slices = Slices(state.deadlines)
@@ -192,18 +194,19 @@ class Insight:
 
     def _subscribers(self, key: Scope) -> Iterator[list[str]]:
         bus = self._state.bus
-        return ([one.id, ""] for one in bus.own_subscribers(key) if self._is_here(one))
+        here = (one for one in bus.own_subscribers(key) if not isinstance(one, bus.elsewhere))
+        return ([one.id, ""] for one in here)
 
     def _members(self, groups: Sequence[Group]) -> Iterator[list[str]]:
         for group in groups:
-            for member in group.present():
-                if self._is_here(member.subscriber):
-                    yield [member.subscriber.id, group.key.group]
+            for member in members_here(group, self._state.bus.elsewhere):
+                yield [member.id, group.key.group]
 
     def _describe_group(self, group: Group) -> list[Any]:
         """Return the name of a group, its members here, and the messages that wait for one."""
-        members = sum(self._is_here(member.subscriber) for member in group.present())
-        return [group.key.group, members, self._state.acks.tasks.waiting_for.get(group.key, 0)]
+        state = self._state
+        members = len(members_here(group, state.bus.elsewhere))
+        return [group.key.group, members, state.acks.tasks.waiting_for.get(group.key, 0)]
 
     def _patterns_of(self, topic: str) -> list[list[Any]]:
         """Return the patterns that have a topic, and how many subscribers here each has."""
@@ -221,20 +224,16 @@ class Insight:
         told = {"kept": log.count, "first": log.first, "last": log.top, "size": log.rule.size}
         return told if log.rule.ttl is None else told | {"ttl": log.rule.ttl}
 
-    def _is_here(self, subscriber: Subscriber) -> bool:
-        """Tell whether a subscriber counts here, and not at another node."""
-        return not isinstance(subscriber, self._state.bus.elsewhere)
-
     # -- what happens -----------------------------------------------------------------------
 
     def _dismiss(self, about: Fields, tell: Tell) -> None:
         """Disconnect a client for good; tell whether it is here."""
         state, client_id = self._state, about["id"]
-        client = state.clients.get(client_id)
-        if client is not None:
+        is_here = client_id in state.clients
+        if is_here:  # the event comes first, as closing may end the session at once
             state.emit(ClientDismissed(client_id, about["by"], about["identity"]))
-            client.transport.close(DISMISSED, about["reason"])
-        tell(client is not None)
+            self._clients.dismiss_here(client_id, about["reason"])
+        tell(is_here)
 
     def _show_record(self, about: None, tell: Tell) -> None:
         """Tell what happened in the last minutes."""
