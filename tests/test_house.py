@@ -398,6 +398,12 @@ DEAR = ("email", "importlib.metadata", "importlib.resources", "kps.auth", "kps.c
 
 PREPARED = "import kps.cli.commands; kps.cli.commands.prepare(['{}'])"
 """Imports what a command needs."""
+SERVE_AMONG_VARIABLES = (
+    "import os; os.environ |= {'KPS_TOKEN': 'x', 'KPS_COLOUR': 'x'}\n"
+    + PREPARED.format("serve', '--show-limits")
+    + "()"
+)
+"""Runs a command of a server beside variables that are not its own."""
 OTHER_COMMANDS = tuple(f"kps.cli.{name}" for name in ("subscribe", "top", "bench", "conformance"))
 
 # Publishes to itself, and waits for an answer. It ends without saying so.
@@ -425,6 +431,7 @@ class TestWhatIsImported:
             ("from kps import Server", ONLY_CLIENTS),
             ("import kps.cli.commands", (*ONLY_CLIENTS, *ONLY_SERVERS, "asyncio", "tomllib")),
             (PREPARED.format("serve"), (*ONLY_CLIENTS, *OTHER_COMMANDS, "asyncio", "tomllib")),
+            (SERVE_AMONG_VARIABLES, (*ONLY_CLIENTS, *OTHER_COMMANDS, "asyncio", "tomllib")),
             (PREPARED.format("pub"), (*ONLY_SERVERS, *OTHER_COMMANDS, "kps.cli.serve", "tomllib")),
         ],
     )

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from kps.cli.declaring import Command
-from kps.cli.registry import every
+from kps.cli.registry import every, load
 from kps.cli.suggestions import hint, nearest
 
 PREFIX = "KPS_"
@@ -14,9 +14,23 @@ GENERAL = ("--version", "--help")
 _LIKENESS = 0.8
 _MOST_NAMED = 3  # of the commands that have an option
 WORKER = "KPS_WORKER"
-"""The variable that workers of a server have."""
+"""The variable that workers of a server have: ``handing.VARIABLE``, which most commands do without.
+"""
 _NOT_OPTIONS = {WORKER, "KPS_TOPIC", "KPS_FROM", "KPS_ATTEMPT"}
 """Variables that KPS itself sets: for workers, and for the commands of ``kps reply``."""
+
+OF_CLIENTS = frozenset(
+    {
+        "KPS_ADDRESS",
+        "KPS_TOKEN",
+        "KPS_MQTT_CONFIG",
+        "KPS_MQTT_BROKER",
+        "KPS_MQTT_USER",
+        "KPS_MQTT_PASSWORD",
+    }
+)
+"""Variables of the commands without a prefix. Their tables have them, too, but a server does not
+import those."""
 
 _OF_KUBERNETES = re.compile("KPS_(SERVICE_(HOST|PORT.*)|PORT(_[0-9]+_.*)?)")
 """What it tells every container about a service that is called kps."""
@@ -62,18 +76,23 @@ def unknown_variables(command: Command[Any], environment: Mapping[str, str]) -> 
 
     Those that are like none of the command are left out, unless each of its options has a variable.
     """
-    own = [option.variable for option in command.options if option.variable]
+    own = _variables(command)
     found = [
         Unknown(name, _meant(name, own))
         for name in sorted(environment)
         if name.startswith(PREFIX) and name not in own and not _is_of_others(name)
     ]
-    if not command.prefix:
-        found = [each for each in found if each.meant]
+    if command.prefix:
+        return found
+    found = [each for each in found if each.meant]
     if not found:
         return []
-    known = {option.variable for each in every() for option in each.options}
-    return [each for each in found if each.name not in known]
+    of_server = _variables(load("serve"))
+    return [each for each in found if each.name not in of_server]
+
+
+def _variables(command: Command[Any]) -> list[str]:
+    return [option.variable for option in command.options if option.variable]
 
 
 def _meant(name: str, names: Sequence[str]) -> str | None:
@@ -83,4 +102,4 @@ def _meant(name: str, names: Sequence[str]) -> str | None:
 
 
 def _is_of_others(name: str) -> bool:
-    return name in _NOT_OPTIONS or _OF_KUBERNETES.fullmatch(name) is not None
+    return name in _NOT_OPTIONS | OF_CLIENTS or _OF_KUBERNETES.fullmatch(name) is not None

@@ -28,12 +28,13 @@ from kps.cli.declaring import (
 )
 from kps.cli.line import Mistake, UnknownOption, split
 from kps.cli.manual import manual, overview
-from kps.cli.misspelt import explain, stray, unknown_variables
+from kps.cli.misspelt import OF_CLIENTS, WORKER, explain, stray, unknown_variables
 from kps.cli.registry import COMMANDS, every, find, load
 from kps.cli.serve import COMMAND as SERVE
 from kps.cli.sources import Settled
 from kps.cli.subscribe import COMMAND as SUB
 from kps.cli.toml_file import TomlFile
+from kps.io_common.handing import VARIABLE
 from kps.protocol.dialect.address import DEFAULT_ADDRESS
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "command-line.md"
@@ -335,6 +336,19 @@ class TestMisspelt:
         settled = Settled.read(SUB, [], environment)
         with pytest.raises(Mistake, match="KPS_ADRESS"):
             settled.options()
+
+    def test_variables_are_those_of_the_tables(self) -> None:
+        """A server knows those of clients without their tables, and a client asks it alone."""
+        tables = {
+            command.name: {each.variable for each in command.options if each.variable}
+            for command in every()
+        }
+        of_server = tables["kps serve"]
+        assert tables["kps config check"] == of_server
+        assert {load("serve").prefix, load("config check").prefix} == {"KPS_"}
+        others = [each for each in every() if not each.prefix]
+        assert set().union(*(tables[each.name] for each in others)) == OF_CLIENTS
+        assert WORKER == VARIABLE
 
 
 class TestTables:
