@@ -6,7 +6,7 @@ import uuid
 from array import array
 from collections.abc import AsyncGenerator
 
-from kps.cli.measuring import Load, Result, row
+from kps.cli.measuring import Load, Result, row, times_row
 from kps.cli.percentiles import percentiles
 from kps.io_asyncio.client import Client
 from kps.protocol.bus.message import Message
@@ -55,7 +55,7 @@ class _Bench:
         self._begin()
         published = 0
         began = time.perf_counter()
-        while time.perf_counter() < began + self._load.seconds:
+        async for _ in self._load.moments(began):
             for _ in range(100):
                 await self._publisher.publish(self.topic, self._payload)
             published += 100
@@ -68,8 +68,7 @@ class _Bench:
         """Measure the time from publishing to arrival, one message at a time."""
         self._begin()
         times = array("d")
-        ends = time.perf_counter() + self._load.seconds
-        while (began := time.perf_counter()) < ends:
+        async for began in self._load.moments(time.perf_counter()):
             expected = self._received + 1
             await self._publisher.publish(self.topic, self._payload)
             await self._until(expected)
@@ -79,11 +78,9 @@ class _Bench:
     async def on_time(self) -> Result:
         """Publish at the given rate; measure the time from when a message is due to its arrival."""
         self._begin()
-        pace = self._load.new_pace()
-        assert pace is not None
-        began = pace.began
+        began = time.perf_counter()
         due = array("d")
-        while (moment := await pace.next()) < began + self._load.seconds:
+        async for moment in self._load.moments(began):
             due.append(moment)
             await self._publisher.publish(self.topic, self._payload)
         await self._until(len(due))
@@ -103,7 +100,7 @@ class _Bench:
 
         async def ask() -> int:
             answered = 0
-            while time.perf_counter() < began + self._load.seconds:
+            async for _ in self._load.moments(began):
                 ack = await self._publisher.publish_with_ack(self.topic, self._payload)
                 answered += len(await ack.wait())
             return answered
@@ -114,12 +111,7 @@ class _Bench:
 
     def _message(self, times: "array[float]") -> Result:
         figures = percentiles(times)
-        micros = {name: seconds * 1e6 for name, seconds in figures.items()}
-        more = ", ".join(
-            f"{micros[name]:,.0f} µs {name}" for name in ("p90", "p99", "p99.9", "max")
-        )
-        line = row("a message", micros["p50"], f"µs p50, {more}")
-        return Result("message", {"seconds": figures}, [line])
+        return Result("message", {"seconds": figures}, [times_row("a message", figures)])
 
     def _begin(self) -> None:
         self._received = 0

@@ -6,7 +6,7 @@ import time
 from array import array
 from collections.abc import AsyncGenerator, AsyncIterator
 
-from kps.cli.measuring import Load, Result, row, wait_for_others
+from kps.cli.measuring import Load, Result, row, times_row, wait_for_others
 from kps.cli.percentiles import percentiles
 from kps.errors import KPSError
 from kps.io_asyncio.client import Client
@@ -27,21 +27,18 @@ async def publish(load: Load) -> AsyncGenerator[Result, None]:
         )
         took = time.perf_counter() - began
     rate = sum(counts) / max(took, load.seconds)
-    figures = {"messages": sum(counts), "per_second": rate, "late_seconds": percentiles(lateness)}
+    late = percentiles(lateness)
+    figures = {"messages": sum(counts), "per_second": rate, "late_seconds": late}
     lines = [row("published", rate, "messages/s")]
-    if lateness:
-        late = percentiles(lateness)["p99"]
-        lines.append(row("late", late * 1e6, "µs p99, behind when they were due"))
+    if late:
+        lines.append(row("late", late["p99"] * 1e6, "µs p99, behind when they were due"))
     yield Result("published", figures, lines)
 
 
 async def _publish(client: Client, load: Load, began: float, lateness: "array[float]") -> int:
-    count, pace = 0, load.new_pace()
-    while time.perf_counter() < began + load.seconds:
-        if pace is not None:
-            due = await pace.next()
-            if due >= began + load.seconds:
-                break
+    count = 0
+    async for due in load.moments(began):
+        if load.rate is not None:
             lateness.append(time.perf_counter() - due)
         await client.publish(load.topic, load.payload(count))
         count += 1
@@ -102,9 +99,6 @@ async def ask(load: Load) -> AsyncGenerator[Result, None]:
         raise KPSError(failures[0] if failures else "there was no time for a request")
     figures = percentiles(times)
     rate = len(times) / max(took, load.seconds)
-    shown = ", ".join(
-        f"{figures[name] * 1e6:,.0f} µs {name}" for name in ("p90", "p99", "p99.9", "max")
-    )
     yield Result(
         "answered",
         {
@@ -115,7 +109,7 @@ async def ask(load: Load) -> AsyncGenerator[Result, None]:
         },
         [
             row("answered", rate, "requests/s"),
-            row("a request", figures["p50"] * 1e6, f"µs p50, {shown}"),
+            times_row("a request", figures),
             row("failed", len(failures), "requests"),
         ],
     )
@@ -124,7 +118,6 @@ async def ask(load: Load) -> AsyncGenerator[Result, None]:
 async def _ask(
     client: Client, load: Load, began: float, times: "array[float]", failures: list[str]
 ) -> None:
-    pace, ends = load.new_pace(), began + load.seconds
     payload = load.payload(0)
 
     async def ask_once(due: float) -> None:
@@ -135,10 +128,6 @@ async def _ask(
         else:
             times.append(time.perf_counter() - due)
 
-    if pace is None:
-        while (now := time.perf_counter()) < ends:
-            await ask_once(now)
-        return
     room = asyncio.Semaphore(_UNDER_WAY)
 
     async def ask_and_make_room(due: float) -> None:
@@ -148,9 +137,12 @@ async def _ask(
             room.release()
 
     async with asyncio.TaskGroup() as tasks:
-        while (due := await pace.next()) < ends:
-            await room.acquire()
-            tasks.create_task(ask_and_make_room(due))
+        async for due in load.moments(began):
+            if load.rate is None:
+                await ask_once(due)
+            else:
+                await room.acquire()
+                tasks.create_task(ask_and_make_room(due))
 
 
 async def answer(load: Load) -> AsyncGenerator[Result, None]:

@@ -2,7 +2,8 @@
 
 import asyncio
 import signal
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -33,9 +34,20 @@ class Load:
         """Make a client, which is not connected yet."""
         return Client(self.address, reconnect=False, **self.options)
 
-    def new_pace(self) -> Pace | None:
-        """Return the pace of one of the clients."""
-        return None if self.rate is None else Pace(self.rate / self.clients)
+    async def moments(self, began: float) -> AsyncGenerator[float, None]:
+        """Yield when one of the clients is to send something, for ``seconds`` from ``began`` on.
+
+        With a rate, each moment that is due within that time comes, also when it is late. Without
+        one it is always the present. Times are as ``perf_counter`` tells them.
+        """
+        ends = began + self.seconds
+        if self.rate is None:
+            while (now := time.perf_counter()) < ends:
+                yield now
+            return
+        pace = Pace(self.rate / self.clients, began)
+        while (due := await pace.next()) < ends:
+            yield due
 
     def payload(self, number: int) -> str:
         """Return a payload that begins with a number, if it has the room."""
@@ -55,6 +67,13 @@ class Result(NamedTuple):
 def row(label: str, value: float, unit: str) -> str:
     """Return a line for a figure."""
     return f"{label:<12} {value:>10,.0f} {unit}"
+
+
+def times_row(label: str, figures: Mapping[str, float]) -> str:
+    """Return a line for percentiles, given in seconds."""
+    micros = {name: seconds * 1e6 for name, seconds in figures.items()}
+    more = ", ".join(f"{micros[name]:,.0f} µs {name}" for name in ("p90", "p99", "p99.9", "max"))
+    return row(label, micros["p50"], f"µs p50, {more}")
 
 
 async def wait_for_others(begun: asyncio.Event, seconds: float) -> None:

@@ -5,20 +5,20 @@ import time
 
 
 class Pace:
-    """Moments that are ``1 / rate`` seconds apart, beginning now.
+    """Moments that are ``1 / rate`` seconds apart, the first one at ``began``.
 
-    What is late is due at once, so the rate is kept on average.
+    What is late is due at once, so the rate is kept on average. Times are as ``perf_counter``
+    tells them.
     """
 
-    def __init__(self, rate: float) -> None:
-        self.began = time.perf_counter()
-        """The first moment."""
+    def __init__(self, rate: float, began: float) -> None:
+        self._began = began
         self._rate = rate
         self._count = 0
 
     async def next(self) -> float:
-        """Wait until the next moment, and return it, as ``perf_counter`` tells the time."""
-        due = self.began + self._count / self._rate
+        """Wait until the next moment, and return it."""
+        due = self._began + self._count / self._rate
         self._count += 1
         # More than once, because uvloop rounds to milliseconds.
         while (delay := due - time.perf_counter()) > 0:  # noqa: ASYNC110

@@ -1,5 +1,6 @@
 """The command ``kps pub``."""
 
+import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -91,7 +92,7 @@ class _Publisher:
             on_close=self._closed,
             **client_options(options),
         ) as client:
-            pace = None if options.rate is None else Pace(options.rate)
+            pace = None if options.rate is None else Pace(options.rate, time.perf_counter())
             if text == "-":
                 if options.to is None:
                     check_topic(topic, ClientLimits())  # else each line would fail

@@ -1,19 +1,49 @@
 """The command ``kps bench``, alone and in several processes."""
 
+import asyncio
 import json
 import re
 import signal
 import subprocess
+import time
+from types import SimpleNamespace
 
 import pytest
 
 import kps.sync
+from kps.cli.measuring import Load
 from tests.cli.test_cli import KPS, PATIENCE, run
 from tests.cli.test_groups import server
 from tests.cli.test_terminal import Terminal
 from tests.io.harness import eventually
 
 __all__ = ["server"]
+
+
+def load(rate: float | None, clients: int = 1) -> Load:
+    return Load(address="", options={}, seconds=0.3, size=64, rate=rate, clients=clients, topic="t")
+
+
+def moments(load: Load, began: float) -> list[float]:
+    async def collect() -> list[float]:
+        return [moment async for moment in load.moments(began)]
+
+    return asyncio.run(collect())
+
+
+class TestMoments:
+    def test_each_that_is_due_comes_however_late(self) -> None:
+        began = time.perf_counter() - 60
+        found = moments(load(rate=300, clients=3), began)
+        assert found == [began + number / 100 for number in range(30)]
+
+    def test_without_a_rate_it_is_the_present_until_the_time_is_over(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        told = iter([7.0, 7.2, 7.29, 7.31])
+        clock = SimpleNamespace(perf_counter=told.__next__)
+        monkeypatch.setattr("kps.cli.measuring.time", clock)
+        assert moments(load(rate=None), 7.0) == [7.0, 7.2, 7.29]
 
 
 class TestBench:
