@@ -1,6 +1,6 @@
 """What to do about an error, in the words of the command line."""
 
-from kps.cli.sources import Settled
+from kps.cli.sources import Settled, Strength
 from kps.errors import ConnectFailed, KPSError, ServerError
 from kps.protocol.dialect.address import DEFAULT_PATH
 
@@ -38,7 +38,7 @@ def advice(error: KPSError, settled: Settled) -> str:
     if isinstance(error, ServerError):
         return about_topic(error)
     address = settled.values.get("address")
-    is_from_variable = address is not None and "KPS_ADDRESS" in address.origin
+    is_from_variable = address is not None and address.strength is Strength.VARIABLE
     if is_from_variable and reason.startswith(_ABOUT_ADDRESS):
         return " (the address is from the variable KPS_ADDRESS)"
     return ""

@@ -48,11 +48,12 @@ def check(options: CheckOptions) -> int:
 
 
 async def _check(options: CheckOptions) -> int:
+    patience = 2 * options.critical  # for connecting and for the answer
     try:
-        async with asyncio.timeout(2 * options.critical):
+        async with asyncio.timeout(patience):
             took, is_whole = await _round_trip(options)
     except TimeoutError:
-        raise RequestTimeout(f"no connection within {options.critical:g} s") from None
+        raise RequestTimeout(f"no answer within {patience:g} s") from None
     code = OK if took <= options.warning and is_whole else WARNING
     if took > options.critical:
         code = CRITICAL

@@ -28,7 +28,8 @@ def check_config(settled: Settled) -> int:
     if faults:
         return 2
     if is_open(settled.options()):
-        complain(f"{_NAME}: everybody who reaches this machine may connect: there are no --tokens")
+        about = "everybody who reaches this machine may connect"
+        complain(f"{_NAME}: {about}, without --tokens, --jwt-key or --tls-client-ca")
     print("this is fine")
     return 0
 

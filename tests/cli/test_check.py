@@ -61,9 +61,7 @@ class TestCheck:
             process.process.communicate()
         assert code == 2
         # It depends on what has gone on before, and so do the words.
-        assert line.startswith(
-            ("KPS CRITICAL - cannot connect to ", "KPS CRITICAL - no connection")
-        )
+        assert line.startswith(("KPS CRITICAL - cannot connect to ", "KPS CRITICAL - no answer"))
 
     def test_one_that_is_not_there(self) -> None:
         code, line = self.check("--address", "127.0.0.1:1")
