@@ -16,11 +16,10 @@ from kps.cli.declaring import (
     TLS,
     Command,
     Heading,
-    Kind,
     Option,
     options_of,
 )
-from kps.cli.manual import default_of, label, sentence
+from kps.cli.manual import default_of, label, places, sentence
 from kps.cli.registry import COMMANDS, load
 
 PAGE = Path(__file__).parent / "command-line.md"
@@ -102,10 +101,9 @@ def _section(command: Command[Any], name: str, summary: str, same_as: str) -> It
 
 
 def _options(command: Command[Any]) -> Iterator[str]:
-    places = [each for each in command.options if each.kind in (Kind.ARGUMENT, Kind.REST)]
-    if places:
+    if arguments := list(places(command.options)):
         yield "\n| argument | meaning |\n|---|---|\n"
-        yield from (f"| `{_cell(label(each))}` | {_plain(each.help)} |\n" for each in places)
+        yield from (f"| `{_cell(label(each))}` | {_plain(each.help)} |\n" for each in arguments)
     shared = []
     has_file = any(each.name == "config" for each in command.options)
     for heading in dict.fromkeys(each.heading for each in command.options):

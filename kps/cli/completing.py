@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from kps.cli.declaring import Kind, Option
-from kps.cli.manual import shown
+from kps.cli.manual import places, shown
 from kps.cli.readers import file
 from kps.cli.registry import COMMANDS, load
 
@@ -29,11 +29,11 @@ def completed() -> Iterator[Completed]:
     """Yield all commands."""
     for name, (_, about) in COMMANDS.items():
         options = load(name).options
-        places = [each for each in options if each.kind in (Kind.ARGUMENT, Kind.REST)]
-        words = [word for each in places for word in each.choices]
+        having_places = list(places(options))
+        words = [word for each in having_places for word in each.choices]
         if name == "help":
             words = list(COMMANDS)
-        yield Completed(name, about, list(shown(options)), places, words)
+        yield Completed(name, about, list(shown(options)), having_places, words)
 
 
 def takes_file(option: Option) -> bool:
@@ -44,16 +44,6 @@ def takes_file(option: Option) -> bool:
 def takes_value(option: Option) -> bool:
     """Tell whether an option has a value."""
     return option.kind is Kind.VALUE
-
-
-def pairs() -> dict[str, list[str]]:
-    """Return the second words of commands of two words, by the first ones."""
-    found: dict[str, list[str]] = {}
-    for name in COMMANDS:
-        first, _, second = name.partition(" ")
-        if second:
-            found.setdefault(first, []).append(second)
-    return found
 
 
 def quoted(text: str) -> str:

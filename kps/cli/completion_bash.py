@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from kps.cli.completing import HELP, Completed, completed, pairs, quoted, takes_file, takes_value
-from kps.cli.registry import FIRST_WORDS
+from kps.cli.completing import HELP, Completed, completed, quoted, takes_file, takes_value
+from kps.cli.registry import FIRST_WORDS, pairs
 
 # Bash takes '--name=VALUE' for three words, and its release 3.2 has no compopt.
 _BEGIN = """\

@@ -1,8 +1,8 @@
 """The script by which zsh completes command lines."""
 
-from kps.cli.completing import Completed, completed, pairs, quoted, takes_file, takes_value
+from kps.cli.completing import Completed, completed, quoted, takes_file, takes_value
 from kps.cli.declaring import Kind, Option
-from kps.cli.registry import COMMANDS, FIRST_WORDS
+from kps.cli.registry import COMMANDS, FIRST_WORDS, pairs
 
 _SCRIPT = """\
 #compdef kps

@@ -4,7 +4,7 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from kps.cli.complaints import visible
 
@@ -16,21 +16,33 @@ _COUNTED = ("published", "delivered", "bytes_in", "bytes_out", "dropped", "refus
 
 
 class Row(NamedTuple):
-    """A client, or a topic or pattern, with what has happened per second."""
+    """A client, with what has happened per second."""
 
     name: str
     address: str = ""
     age: float = 0.0
     topics: float = 0
-    """Of a topic, its subscribers."""
     received: float = 0.0
-    """Messages per second from a client, or on a topic."""
+    """Messages per second from it."""
     delivered: float = 0.0
     queue: float = 0
-    """Bytes that wait for a client."""
+    """Bytes that wait for it."""
     dropped: float = 0
     is_slow: bool = False
-    """Whether messages wait for a client for longer than a moment, or were just dropped."""
+    """Whether messages wait for it for longer than a moment, or were just dropped."""
+
+
+class TopicRow(NamedTuple):
+    """A topic or pattern."""
+
+    name: str
+    subscribers: float
+    rate: float
+    """Messages per second."""
+    published: float
+
+
+R = TypeVar("R", Row, TopicRow)
 
 
 SORTS: Final[Mapping[str, Callable[[Row], tuple[float, ...]]]] = {
@@ -86,15 +98,15 @@ class Figures:
             for each in _objects(self._now, "clients")
         ]
 
-    def topics(self) -> list[Row]:
+    def topics(self) -> list[TopicRow]:
         """Return the topics and patterns that are listed."""
         before = {_topic(each): each for each in _objects(self._before, "topics")}
         return [
-            Row(
+            TopicRow(
                 _topic(each),
-                topics=_number(each, "subscribers"),
-                received=self._rate(each, before.get(_topic(each), {}), "published"),
-                delivered=_number(each, "published"),
+                _number(each, "subscribers"),
+                self._rate(each, before.get(_topic(each), {}), "published"),
+                _number(each, "published"),
             )
             for each in _objects(self._now, "topics")
         ]
@@ -184,16 +196,23 @@ def draw(figures: Figures, wish: Wish, columns: int, rows: int | None) -> list[L
 
 def ordered(clients: Sequence[Row], wish: Wish) -> list[Row]:
     """Return clients in the order that is wished: the most first, but names from a to z."""
-    by_name = sorted(clients, key=lambda row: row.name, reverse=wish.is_reversed)
-    if wish.sort == NAME:
-        return by_name
-    return sorted(by_name, key=SORTS[wish.sort], reverse=not wish.is_reversed)
+    return _sorted(clients, None if wish.sort == NAME else SORTS[wish.sort], wish)
 
 
-def _topics_in_order(topics: Sequence[Row], wish: Wish) -> list[Row]:
+def _topics_in_order(topics: Sequence[TopicRow], wish: Wish) -> list[TopicRow]:
     """Return topics by name, by subscribers, or by what is published on them."""
-    sort = wish.sort if wish.sort in (NAME, "topics") else "in"
-    return ordered(topics, Wish(sort=sort, is_reversed=wish.is_reversed))
+    if wish.sort == NAME:
+        return _sorted(topics, None, wish)
+    by_subscribers = wish.sort == "topics"
+    return _sorted(topics, lambda row: (row.subscribers if by_subscribers else row.rate,), wish)
+
+
+def _sorted(
+    rows: Sequence[R], amount: Callable[[R], tuple[float, ...]] | None, wish: Wish
+) -> list[R]:
+    """Return rows by an amount, those that have the same by their names; ``None``: by these."""
+    by_name = sorted(rows, key=lambda row: row.name, reverse=wish.is_reversed)
+    return by_name if amount is None else sorted(by_name, key=amount, reverse=not wish.is_reversed)
 
 
 def fit(text: str, width: int, *, is_number: bool = False) -> str:
@@ -221,7 +240,7 @@ def _cells(character: str) -> int:
 
 # -- tables ------------------------------------------------------------------------------------
 
-_CLIENT_HEAD = ("client", "address", "age", "topics", "in/s", "out/s", "queue", "dropped")
+_CLIENT_HEAD = ("  client", "address", "age", "topics", "in/s", "out/s", "queue", "dropped")
 _TOPIC_HEAD = ("topic", "subscribers", "in/s", "published")
 _WIDTHS = (4, 6, 6, 6, 6, 7)  # columns of a client's figures
 _TOPIC_WIDTHS = (11, 6, 9)
@@ -242,16 +261,15 @@ def _client_cells(row: Row) -> tuple[str, ...]:
 
 
 def _client_line(cells: Sequence[str], name: int, address: int) -> str:
-    first = cells[0] if cells is not _CLIENT_HEAD else f"  {cells[0]}"
-    words = [fit(first, name + 2), fit(cells[1], address)]
+    words = [fit(cells[0], name + 2), fit(cells[1], address)]
     words += [
         fit(cell, width, is_number=True) for cell, width in zip(cells[2:], _WIDTHS, strict=True)
     ]
     return " ".join(words)
 
 
-def _topic_cells(row: Row) -> tuple[str, ...]:
-    return row.name, _short(row.topics), _short(row.received), _short(row.delivered)
+def _topic_cells(row: TopicRow) -> tuple[str, ...]:
+    return row.name, _short(row.subscribers), _short(row.rate), _short(row.published)
 
 
 def _topic_line(cells: Sequence[str], columns: int) -> str:

@@ -22,7 +22,7 @@ class UnknownOption(Mistake):
 _NUMBER = re.compile(r"-\d*\.?\d+([eE][-+]?\d+)?", re.ASCII)
 
 Given = Mapping[str, Sequence[str]]
-"""The texts that a command line has, by the names of options. A switch has an empty one."""
+"""The texts that a command line has, by the names of options. A switch has ``1``."""
 
 
 def asks_for_help(words: Sequence[str]) -> bool:
@@ -46,7 +46,7 @@ def split(options: Sequence[Option], words: Sequence[str]) -> Given:
             if option.kind is Kind.SWITCH:
                 if equals:
                     raise Mistake(f"argument {flag}: takes no value")
-                value = ""
+                value = "1"
             elif not equals:
                 if not left or left[-1] == "--" or left[-1].partition("=")[0] in line.flags:
                     raise Mistake(f"argument {flag}: expected one argument")

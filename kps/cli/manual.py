@@ -53,11 +53,8 @@ def manual(command: Command[Any], summary: str, columns: int) -> str:
         *(_wrapped(text, columns) for text in (sentence(summary), *command.about)),
     ]
     headings = list(dict.fromkeys(each.heading for each in shown(command.options)))
-    places = [each for each in command.options if each.kind in (Kind.ARGUMENT, Kind.REST)]
-    if places:
-        parts.append(
-            _section("arguments", "", [(label(each), each.help) for each in places], columns)
-        )
+    if arguments := [(label(each), each.help) for each in places(command.options)]:
+        parts.append(_section("arguments", "", arguments, columns))
     for heading in headings:
         rows = [
             (label(each), about(each)) for each in shown(command.options) if each.heading == heading
@@ -74,6 +71,11 @@ def manual(command: Command[Any], summary: str, columns: int) -> str:
 def shown(options: Sequence[Option]) -> Iterator[Option]:
     """Yield the options that have a flag."""
     return (each for each in options if each.flag)
+
+
+def places(options: Sequence[Option]) -> Iterator[Option]:
+    """Yield the options that have their places, or follow ``--``."""
+    return (each for each in options if each.kind in (Kind.ARGUMENT, Kind.REST))
 
 
 def label(option: Option) -> str:

@@ -14,14 +14,14 @@ class Progress:
         self._done = 0.0
         self._is_seen = sys.stderr.isatty()
 
-    def step(self, amount: float = 1, about: str = "") -> None:
-        """Note that more is done, and what comes now."""
+    def step(self, amount: float = 1) -> None:
+        """Note that more is done."""
         self._done = min(self.total, self._done + amount)
         if self._is_seen:
             share = self._done / self.total if self.total else 0.0
             filled = int(share * _BAR)
             bar = "#" * filled + "." * (_BAR - filled)
-            print(f"\r[{bar}] {share:4.0%} {about}\x1b[K", end="", file=sys.stderr, flush=True)
+            print(f"\r[{bar}] {share:4.0%} \x1b[K", end="", file=sys.stderr, flush=True)
 
     def end(self) -> None:
         """Clear the line."""

@@ -44,6 +44,16 @@ def every() -> Iterator[Command[Any]]:
     return map(load, COMMANDS)
 
 
+def pairs() -> dict[str, list[str]]:
+    """Return the second words of commands of two words, by the first ones."""
+    found: dict[str, list[str]] = {}
+    for name in COMMANDS:
+        first, _, second = name.partition(" ")
+        if second:
+            found.setdefault(first, []).append(second)
+    return found
+
+
 def find(words: Sequence[str]) -> tuple[str, Sequence[str]]:
     """Return the name of the command with which a line begins, and the rest of the line.
 
@@ -54,8 +64,8 @@ def find(words: Sequence[str]) -> tuple[str, Sequence[str]]:
         raise UnknownOption(first.partition("=")[0])
     if first in COMMANDS:
         return first, rest
-    seconds = [name.partition(" ")[2] for name in COMMANDS if name.startswith(f"{first} ")]
-    if not seconds:
+    seconds = pairs().get(first)
+    if seconds is None:
         known = (*FIRST_WORDS, "--version")
         raise Mistake(f"there is no command {first!r}{hint(first, known)}")
     if rest and rest[0] in seconds:

@@ -109,7 +109,7 @@ class Settled:
         for key, texts in given.items():
             option = self._by_name[key]
             place = Place(Strength.LINE, partial(str, f"argument {option.label}"))
-            self._read(option, ["1"] if option.kind is Kind.SWITCH else texts, place)
+            self._read(option, texts, place)
 
     def _read_variables(self, environment: Mapping[str, str]) -> None:
         for option in self._by_name.values():
