@@ -30,18 +30,16 @@ ORDERS = (
 TOKENS = {name: secrets.token_urlsafe() for name in SERVICES}
 TAKES = {"orders": "orders/place", "stock": "stock/reserve"}  # the others: mail/send
 ASKS = {"orders": ["stock/reserve", "mail/send", "mailed"]}
-IDENTITIES = {
-    token: kps.Identity(
-        name,
-        kps.Permissions(
-            ids=[name],
-            subscribe=[TAKES.get(name, "mail/send")],
-            publish=["ready", f"log/{name}", *ASKS.get(name, [])],
-            direct=[],
-        ),
+PERMISSIONS = {
+    name: kps.Permissions(
+        ids=[name],
+        subscribe=[TAKES.get(name, "mail/send")],
+        publish=["ready", f"log/{name}", *ASKS.get(name, [])],
+        direct=[],
     )
-    for name, token in TOKENS.items()
+    for name in SERVICES
 }
+IDENTITIES = {TOKENS[name]: kps.Identity(name, PERMISSIONS[name]) for name in TOKENS}
 
 
 async def by_token(token: str) -> kps.Identity | None:

@@ -129,9 +129,10 @@ def test_each_may_do_its_own_only(monkeypatch: pytest.MonkeyPatch) -> None:
                     with pytest.raises(kps.ServerError, match="may not"):
                         await client.publish_with_receipt(topic, {})
             for client_id, token in (("boiler", example.TOKENS["cellar"]), ("cellar", None)):
-                with pytest.raises(kps.ServerError, match="id"):
+                with pytest.raises(kps.ServerError, match="may not use this id"):
                     await kps.Client.connect(server.address, id=client_id, token=token)
             with pytest.raises(kps.ConnectFailed, match="401"):
                 await kps.Client.connect(server.address, id="cellar", token="guessed")
+        assert await example.by_token("café") is None
 
     asyncio.run(run())
