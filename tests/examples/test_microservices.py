@@ -103,7 +103,7 @@ def test_each_service_may_do_its_own_only(shop: ModuleType) -> None:
                         await mailer.publish_with_receipt(topic, {})
                     with pytest.raises(kps.ServerError, match="may not"):
                         await mailer.subscribe(topic, print)
-            with pytest.raises(kps.ServerError, match="id"):
+            with pytest.raises(kps.ServerError, match="may not use this id"):
                 await kps.Client.connect(server.address, id="stock", token=token)
 
     asyncio.run(run())

@@ -117,7 +117,7 @@ def test_an_agent_may_do_its_own_only(monkeypatch: pytest.MonkeyPatch) -> None:
                 ash.request_to_id("birch", "top")
             with pytest.raises(kps.ServerError, match="may not"):
                 ash.subscribe("figures/birch", print)
-        with pytest.raises(kps.ServerError, match="id"):
+        with pytest.raises(kps.ServerError, match="may not use this id"):
             kps.sync.Client.connect(server.address, id="birch", token=token)
 
 

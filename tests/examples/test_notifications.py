@@ -111,7 +111,7 @@ def test_nobody_reads_or_sends_for_another() -> None:
             for topic in ("users/ann/inbox", "users/bob/inbox", "everybody", "users/ann/read"):
                 with pytest.raises(kps.ServerError, match="may not"):
                     await phone.publish_with_receipt(topic, {"text": "I am Ann"})
-        with pytest.raises(kps.ServerError, match="id"):
+        with pytest.raises(kps.ServerError, match="may not use this id"):
             await kps.Client.connect(bob.bus, id="ann:phone", headers=bob.cookie)
         with pytest.raises(kps.ConnectFailed) as away:
             await kps.Client.connect(bob.bus, headers={"Cookie": "session=x"}, reconnect=False)
