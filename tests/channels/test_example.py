@@ -164,11 +164,15 @@ def test_rooms_and_the_worker(start: Start, sessions: dict[str, str], name: str)
         until_it_hears(alice, {"people": ["alice"]})
 
 
-def test_strangers_may_not_in(start: Start) -> None:
+def test_strangers_may_not_in(start: Start, sessions: dict[str, str]) -> None:
     host = listen(start, "uvicorn")
-    with pytest.raises(InvalidStatus) as refused:
-        enter(host, "rooms/red/")
-    assert refused.value.response.status_code == 403
+    with enter(host, "rooms/red/", sessions["alice"]) as alice:
+        assert hear(alice) == {"people": ["alice"]}
+        with pytest.raises(InvalidStatus) as refused:
+            enter(host, "rooms/red/")
+        assert refused.value.response.status_code == 403
+        with enter(host, "rooms/red/", sessions["bob"]):
+            assert hear(alice) == {"people": ["alice", "bob"]}  # of the stranger it hears nothing
     with urlopen(f"http://{host}/rooms/red/", timeout=PATIENCE) as page:
         assert page.url == f"http://{host}/accounts/login/?next=/rooms/red/"
         assert b"csrfmiddlewaretoken" in page.read()

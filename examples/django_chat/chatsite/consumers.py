@@ -30,6 +30,8 @@ class Person(AsyncJsonWebsocketConsumer):
         await self.channel_layer.group_send(self.room, {"type": "room.changed"})
 
     async def disconnect(self, code: int) -> None:
+        if not self.user.is_authenticated:
+            return  # it was never in the room
         await self.channel_layer.group_discard(self.room, self.channel_name)
         await self.channel_layer.group_send(self.room, {"type": "room.changed"})
 
