@@ -1,5 +1,6 @@
 """Runs the programs of ``examples/NAME/`` as their users do."""
 
+import asyncio
 import os
 import re
 import signal
@@ -25,9 +26,9 @@ class Program:
         found = re.search(r"http://127\.0\.0\.1:\d+", self.first_line)
         self.url = found[0] if found else ""
 
-    def bus(self) -> str:
-        """Return the address of the bus, as the page names it."""
-        with urllib.request.urlopen(self.url, timeout=PATIENCE) as answer:
+    def bus(self, path: str = "") -> str:
+        """Return the address of the bus, as the page names it, or what it imports from ``path``."""
+        with urllib.request.urlopen(self.url + path, timeout=PATIENCE) as answer:
             found = re.search(r"http://(127\.0\.0\.1:\d+)/kps\.js", answer.read().decode())
         assert found
         return found[1]
@@ -71,3 +72,10 @@ def until(holds: Callable[[], object]) -> None:
     while not holds():
         assert time.monotonic() < end, "it never came true"
         time.sleep(0.02)
+
+
+async def until_async(holds: Callable[[], object]) -> None:
+    """Wait until something holds, and let the event loop work meanwhile."""
+    async with asyncio.timeout(PATIENCE):
+        while not holds():
+            await asyncio.sleep(0.02)

@@ -5,8 +5,7 @@ import asyncio
 import pytest
 
 import kps
-from tests.examples.addresses import bus_of
-from tests.examples.harness import PATIENCE, running
+from tests.examples.harness import PATIENCE, running, until_async
 
 
 def enter(address: str, name: str, secret: str = "") -> kps.Client:
@@ -45,12 +44,10 @@ def test_who_has_read_a_line_and_who_has_not() -> None:
                 await dan.subscribe("rooms/lobby", keep, last=50)
                 assert (await ann.presence("rooms/lobby")).members == {"bob": None, "dan": None}
                 await ann.publish_with_ack("rooms/lobby", {"text": "you"}, timeout=PATIENCE)
-                async with asyncio.timeout(PATIENCE):
-                    while late != ["hi", "you"]:
-                        await asyncio.sleep(0.02)
+                await until_async(lambda: late == ["hi", "you"])
 
     with running("chat", "127.0.0.1:0", "0") as program:
-        asyncio.run(run(bus_of(program.url)))
+        asyncio.run(run(program.bus("/bus.js")))
         program.interrupt()
 
 
@@ -75,5 +72,5 @@ def test_nobody_speaks_or_reads_for_another() -> None:
                 await ann.subscribe("rooms/lobby", print, group="thieves")
 
     with running("chat", "127.0.0.1:0", "0") as program:
-        asyncio.run(run(bus_of(program.url)))
+        asyncio.run(run(program.bus("/bus.js")))
         program.interrupt()

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kps
-from tests.examples.addresses import bus_of
 from tests.examples.harness import EXAMPLES, PATIENCE, running
 
 Text = runpy.run_path(str(EXAMPLES / "editor" / "editor.py"))["Text"]
@@ -145,5 +144,5 @@ def test_over_the_bus() -> None:
                     pass
 
     with running("editor", "127.0.0.1:0", "0") as program:
-        asyncio.run(run(bus_of(program.url)))
+        asyncio.run(run(program.bus("/bus.js")))
         program.interrupt()

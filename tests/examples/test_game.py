@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 import kps
-from tests.examples.addresses import bus_of
 from tests.examples.harness import EXAMPLES, PATIENCE, running
 
 GAME = runpy.run_path(str(EXAMPLES / "game" / "game.py"))
@@ -100,7 +99,7 @@ def test_players_see_each_other_move_and_a_late_one_sees_all_at_once() -> None:
             await until_state(bob, lambda there: set(there) == {"bob"})
 
     with running("game", "127.0.0.1:0", "0") as program:
-        asyncio.run(run(bus_of(program.url)))
+        asyncio.run(run(program.bus("/bus.js")))
         assert program.interrupt() == ""
 
 
@@ -117,5 +116,5 @@ def test_nobody_makes_states_or_plays_for_another() -> None:
                     pass
 
     with running("game", "127.0.0.1:0", "0") as program:
-        asyncio.run(run(bus_of(program.url)))
+        asyncio.run(run(program.bus("/bus.js")))
         program.interrupt()

@@ -1,14 +1,13 @@
 """``examples/notifications``: who gets what, and when, and who cannot."""
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import kps
-from tests.examples.harness import PATIENCE, running
+from tests.examples.harness import PATIENCE, running, until_async
 
 for name in ("uvicorn", "fastapi"):
     pytest.importorskip(name)
@@ -47,12 +46,6 @@ async def look(device: kps.Client, user: str) -> list[str]:
     return shown
 
 
-async def until(holds: Callable[[], object]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not holds():
-            await asyncio.sleep(0.02)
-
-
 def test_all_devices_get_it_and_the_sender_learns_who() -> None:
     async def run(url: str) -> None:
         ann, bob = User(url, "ann"), User(url, "bob")
@@ -79,7 +72,7 @@ def test_who_was_away_gets_each_once_also_after_a_restart(tmp_path: Path) -> Non
         await asyncio.to_thread(ann.sends, "bob", "one")
         async with bob.device("phone") as phone:
             shown = await look(phone, "bob")
-            await until(lambda: shown == ["one"])
+            await until_async(lambda: shown == ["one"])
             await asyncio.to_thread(ann.sends, "bob", "two")
             await phone.publish_with_receipt("users/bob/read", "the id of two")
         await asyncio.to_thread(ann.sends, "bob", "three")
@@ -88,7 +81,7 @@ def test_who_was_away_gets_each_once_also_after_a_restart(tmp_path: Path) -> Non
         bob = User(url, "bob")
         async with bob.device("phone") as phone:
             shown = await look(phone, "bob")
-            await until(lambda: shown == ["one", "two", "three"])
+            await until_async(lambda: shown == ["one", "two", "three"])
             read = [message.data for message in (await phone.history("users/bob/read")).messages]
             assert read == ["the id of two"]
 

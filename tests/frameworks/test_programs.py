@@ -12,7 +12,8 @@ from websockets.sync.client import connect
 
 import kps
 import kps.sync
-from tests.frameworks.harness import EXAMPLES, PATIENCE, post, running, until, uvicorn
+from tests.examples.harness import until
+from tests.frameworks.harness import EXAMPLES, PATIENCE, post, running, uvicorn
 
 
 @pytest.fixture
