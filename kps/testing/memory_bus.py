@@ -30,7 +30,7 @@ from kps.protocol.bus.ack_handle import AckHandle
 from kps.protocol.bus.given import check_demands, check_headers
 from kps.protocol.bus.history import History
 from kps.protocol.bus.message import Message
-from kps.protocol.bus.subscriptions import Wanted, check_group
+from kps.protocol.bus.subscriptions import Wanted, check_concurrency, check_group
 from kps.protocol.dialect.address import DEFAULT_PATH, Address
 from kps.protocol.dialect.level2 import LEVEL
 from kps.protocol.patterns import Scope
@@ -296,9 +296,10 @@ class MemoryBus:
         """
         check_hook("a callback", callback)
         _check_plain("callback", callback)
-        key = check_group(topic, group, Wanted(concurrency=concurrency))
+        at_once = check_concurrency(concurrency)
+        key = check_group(topic, group, Wanted(concurrency=at_once))
         with self._world.lock:
-            self._world.subscribe(key, callback, concurrency)
+            self._world.subscribe(key, callback, at_once)
 
     # -- what there is and was ------------------------------------------------------------------
 

@@ -388,6 +388,11 @@ class TestOnTheLoop:
 
         run(main)
 
+    @pytest.mark.parametrize("concurrency", [0, -1, True, 1.5, "1"])
+    def test_how_many_messages_at_a_time_is_a_number_from_one(self, concurrency: Any) -> None:
+        with pytest.raises(kps.InvalidArgument, match="concurrency is a number of messages from 1"):
+            MemoryBus().subscribe("jobs", print, group="workers", concurrency=concurrency)
+
     def test_a_request_with_an_id_outlives_its_connection_and_not_the_server(self) -> None:
         async def main(bus: MemoryBus) -> None:
             begun: list[Any] = []
