@@ -191,7 +191,9 @@ class Post:
             text = f"no answer of the server to a message for {request['channel']}"
             raise RequestTimeout(text) from None
         except ServerError as error:
-            text = f"{error}, {owner!r}: give this program the permission direct for it"
+            text = f"{error}, {owner!r}"
+            if error.code == "forbidden":
+                text += ": give this program the permission direct for it"
             raise ServerError(text, error.code, request=error.request, to=owner) from None
         if response is None or response.error == "disconnected":
             self.counts.nobody += 1

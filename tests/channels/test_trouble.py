@@ -132,6 +132,26 @@ async def test_no_permission_for_direct_messages() -> None:
 
 
 @on_loop
+async def test_another_refusal_is_not_about_permissions() -> None:
+    """Here the server takes one request at a time, and one waits."""
+    may_end = asyncio.Event()
+
+    async def work(message: kps.Message) -> None:
+        await may_end.wait()
+
+    with kps.sync.Server("127.0.0.1:0", limits=kps.ServerLimits(max_pending_acks=1)) as server:
+        async with kps.Client(server.address) as worker, layers(server, 2) as [layer, other]:
+            await worker.subscribe("jobs", work)
+            await layer.with_client(lambda client: client.publish_with_ack("jobs", 1, 60.0))
+            channel = await other.new_channel()
+            with pytest.raises(kps.ServerError) as caught:
+                await layer.send(channel, text(1))
+            assert caught.value.code == "limit_reached"
+            assert "permission" not in str(caught.value)
+            may_end.set()
+
+
+@on_loop
 async def test_consumers_are_told_what_is_lost() -> None:
     history = [kps.History("channels/group/**", size=2)]
     with kps.sync.Server("127.0.0.1:0", history=history) as server:
