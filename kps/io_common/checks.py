@@ -4,7 +4,7 @@ import inspect
 import os
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
-from types import FunctionType
+from types import FunctionType, MethodType
 
 from kps.errors import InvalidArgument, InvalidState
 from kps.protocol.bus.given import check_id
@@ -108,9 +108,12 @@ _ARGUMENTS = {"on_frame": 2, "on_close": 0, "auth.reload": 0}
 
 def _check_arguments(name: str, function: Callable[..., object], count: int) -> None:
     """Refuse a function that cannot be called with that many arguments, where Python can tell."""
-    if type(function) is FunctionType:
-        code = function.__code__
-        if code.co_argcount == count and not code.co_kwonlyargcount:
+    plain, given = function, count
+    if isinstance(function, MethodType):
+        plain, given = function.__func__, count + 1
+    if type(plain) is FunctionType:
+        code = plain.__code__
+        if code.co_argcount == given and not code.co_kwonlyargcount:
             return  # most functions, for which ``inspect`` takes much longer
     try:
         signature = inspect.signature(function)

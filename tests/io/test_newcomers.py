@@ -84,18 +84,35 @@ def with_two(topic: str, message: object) -> None:
     """Takes too much."""
 
 
+class Program:
+    def without(self) -> None:
+        """Takes no message."""
+
+    def with_one(self, message: object) -> None:
+        """Fits."""
+
+    def with_two(self, topic: str, message: object) -> None:
+        """Takes too much."""
+
+
 @pytest.mark.parametrize(
     ("callback", "fault"),
-    [(without, "too many positional arguments"), (with_two, "missing a required argument")],
+    [
+        (without, "too many positional arguments"),
+        (with_two, "missing a required argument"),
+        (Program().without, "too many positional arguments"),
+        (Program().with_two, "missing a required argument"),
+    ],
 )
 def test_a_callback_for_other_arguments(
     connect: Callable[..., Any], callback: Any, fault: str
 ) -> None:
     client = connect("ann")
     said = refused(lambda: client.subscribe("t", callback))
-    assert said.startswith("a callback is called with one argument; <function ")
+    assert said.startswith("a callback is called with one argument; <")
     assert f"does not fit: {fault}" in said
     assert client.subscribe("t", lambda message, more=None: None) is not None
+    assert client.subscribe("t", Program().with_one) is not None
     assert client.subscribe("t", print) is not None  # which takes any number
 
 
