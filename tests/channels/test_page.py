@@ -147,6 +147,11 @@ def test_users_and_who_is_in_a_room(tmp_path: Path, server: kps.sync.Server) -> 
                     say(far, "hello")
                     until_it_hears(window, {"text": "hello"})
                 until_it_hears(window, {"people": ["ann"]})
+                for text in map(str, range(20)):
+                    with enter(other, "rooms/red/", bob) as far:
+                        say(far, text)  # while this comes back, far closes
+                        until_it_hears(window, {"people": ["ann", "bob"]})
+                    until_it_hears(window, {"people": ["ann"]})
             for wrong in ("no JSON", "{}", "[]", '{"text": 1}', "[" * 100_000, b"\x00"):
                 with enter(host, "rooms/red/", ann) as odd:
                     odd.send(wrong)

@@ -2,6 +2,7 @@
 
 import json
 import random
+from contextlib import suppress
 from typing import Any
 
 from channels.consumer import AsyncConsumer
@@ -56,6 +57,10 @@ class Person(AsyncJsonWebsocketConsumer):
     async def room_changed(self, message: dict[str, Any]) -> None:
         members = await self.channel_layer.group_members(self.room)
         await self.send_json({"people": sorted({info["user"] for info in members.values()})})
+
+    async def send(self, *args: Any, **kwargs: Any) -> None:
+        with suppress(OSError, RuntimeError):  # it is closed: Channels calls disconnect next
+            await super().send(*args, **kwargs)
 
 
 class Dice(AsyncConsumer):
