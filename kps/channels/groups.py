@@ -9,7 +9,7 @@ gets a message sends it on.
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from kps.channels.bus import Bus
 from kps.channels.counts import Counts
@@ -22,19 +22,16 @@ Forward = Callable[[str, dict[str, Any]], None]
 """Sends a message on to a normal channel."""
 
 
-class _Group:
-    """A group as this process knows it: its channels, when they came, and what is told of them."""
+class _Membership(NamedTuple):
+    since: float
+    info: object  # JSON, as it is sent
 
-    __slots__ = ("channels", "infos", "subscription")
 
-    def __init__(self, subscription: Subscription[Any]) -> None:
-        self.subscription = subscription
-        self.channels: dict[str, float] = {}
-        self.infos: dict[str, object] = {}  # JSON, as it is sent
+class _Group(NamedTuple):
+    """A group as this process knows it."""
 
-    def drop(self, channel: str) -> None:
-        self.channels.pop(channel, None)
-        self.infos.pop(channel, None)
+    subscription: Subscription[Any]
+    channels: dict[str, _Membership]
 
 
 class Groups:
@@ -57,7 +54,8 @@ class Groups:
         self._forward = forward
         self._expiry = expiry
         self._clock = clock
-        self._groups: dict[tuple[str, str], _Group] = {}
+        self._groups: dict[str, dict[str, _Group]] = {}
+        """By name; then by the normal channel for which it is, which is empty for those of here."""
 
     async def add(self, group: str, channel: str, info: object = None) -> None:
         """Add a channel of this process, or a normal one. What is sent from then on comes.
@@ -66,19 +64,19 @@ class Groups:
         refuses the group's topic, and as ``Bus.opened``.
         """
         client = await self._bus.opened()
-        key = _key(group, channel)
-        known = self._groups.get(key)
+        normal = _normal(channel)
+        known = self._groups.get(group, {}).get(normal)
         if known is None:
             topic = self._names.group(group)
             subscription: Subscription[Any]
-            if normal := key[1]:
+            if normal:
                 take = partial(self._take_for_normal, normal)
                 subscription = client.subscribe(topic, take, inline=True, group=normal)
             else:
-                subscription = client.subscribe(topic, partial(self._take, key), inline=True)
-            known = self._groups[key] = _Group(subscription)
-        known.channels[channel] = self._clock()
-        known.infos[channel] = info
+                subscription = client.subscribe(topic, partial(self._take, group), inline=True)
+            known = _Group(subscription, {})
+            self._groups.setdefault(group, {})[normal] = known
+        known.channels[channel] = _Membership(self._clock(), info)
         try:
             await known.subscription  # also if another one has begun it
         except BaseException:  # refused, or cancelled
@@ -87,54 +85,62 @@ class Groups:
 
     async def discard(self, group: str, channel: str) -> None:
         """Remove a channel from a group. It need not be in it."""
-        key = _key(group, channel)
-        known = self._groups.get(key)
+        normal = _normal(channel)
+        known = self._groups.get(group, {}).get(normal)
         if known is not None:
-            known.drop(channel)
-            await self._leave(key, known)
+            known.channels.pop(channel, None)
+            await self._leave(group, normal, known)
 
     def members(self, group: str) -> dict[str, object]:
         """Return what is told of the channels that this process has in a group, by their names."""
-        found: dict[str, object] = {}
-        for (name, _), known in self._groups.items():
-            if name == group:
-                found |= known.infos
-        return found
+        return {
+            channel: membership.info
+            for known in self._groups.get(group, {}).values()
+            for channel, membership in known.channels.items()
+        }
 
     def tell(self, group: str, message: dict[str, Any]) -> None:
         """Put a message of the layer itself into the channels of this process in a group."""
-        known = self._groups.get((group, ""))
+        known = self._groups.get(group, {}).get("")
         if known is not None:
             self._counts.full += self._store.put(known.channels, message)
 
     async def sweep(self) -> None:
         """End memberships that have lasted too long."""
         oldest = self._clock() - self._expiry
-        for key, known in list(self._groups.items()):
-            for channel, since in list(known.channels.items()):
-                if since <= oldest:
-                    known.drop(channel)
-            await self._leave(key, known)
+        for group, normal, known in self._all():
+            for channel, membership in list(known.channels.items()):
+                if membership.since <= oldest:
+                    del known.channels[channel]
+            await self._leave(group, normal, known)
 
     async def clear(self) -> None:
         """End all memberships."""
-        for key, known in list(self._groups.items()):
+        for group, normal, known in self._all():
             known.channels.clear()
-            known.infos.clear()
-            await self._leave(key, known)
+            await self._leave(group, normal, known)
 
-    async def _leave(self, key: tuple[str, str], known: _Group) -> None:
+    def _all(self) -> list[tuple[str, str, _Group]]:
+        return [
+            (group, normal, known)
+            for group, of_name in self._groups.items()
+            for normal, known in of_name.items()
+        ]
+
+    async def _leave(self, group: str, normal: str, known: _Group) -> None:
         """End the subscription to a group of which nobody here is a member."""
-        if not known.channels and self._groups.get(key) is known:
-            del self._groups[key]
+        of_name = self._groups.get(group, {})
+        if not known.channels and of_name.get(normal) is known:
+            del of_name[normal]
+            if not of_name:
+                del self._groups[group]
             await known.subscription.unsubscribe()
 
-    def _take(self, key: tuple[str, str], message: Message[Any]) -> None:
-        known = self._groups.get(key)
-        if not isinstance(message.data, dict):
+    def _take(self, group: str, message: Message[Any]) -> None:
+        if isinstance(message.data, dict):
+            self.tell(group, message.data)
+        else:
             self._counts.invalid += 1
-        elif known is not None:
-            self._counts.full += self._store.put(known.channels, message.data)
 
     def _take_for_normal(self, channel: str, message: Message[Any]) -> None:
         if isinstance(message.data, dict):
@@ -143,6 +149,6 @@ class Groups:
             self._counts.invalid += 1
 
 
-def _key(group: str, channel: str) -> tuple[str, str]:
-    """Return a group, and the normal channel for which it is, if any."""
-    return group, "" if owner_of(channel) else channel
+def _normal(channel: str) -> str:
+    """Return the name of a normal channel; empty for one that belongs to a process."""
+    return "" if owner_of(channel) else channel
