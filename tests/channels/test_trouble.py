@@ -35,7 +35,7 @@ async def until_it_goes(layer: KpsChannelLayer) -> None:
     while True:
         try:
             return await layer.group_send("red", text(1))
-        except (kps.ConnectFailed, kps.ClientClosed):
+        except (kps.NotConnected, kps.RequestTimeout, kps.ConnectFailed):
             await asyncio.sleep(0.01)
 
 
@@ -57,7 +57,7 @@ async def test_between_two_attempts_the_server_is_not_asked(
 async def test_it_begins_anew_after_the_server_has_ended_it(
     server: kps.sync.Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bus, "_PAUSE", 0.05)
+    monkeypatch.setattr(bus, "_PAUSE", 3600.0)
     async with layers(server) as [layer]:
         channel = await layer.new_channel()
         await layer.group_add("red", channel)
@@ -65,6 +65,7 @@ async def test_it_begins_anew_after_the_server_has_ended_it(
         server.disconnect(client.id)
         with pytest.raises(kps.ClientClosed):
             await layer.receive(channel)  # so its consumer ends, and its browser comes again
+        monkeypatch.setattr(bus, "_PAUSE", 0.0)
         await until_it_goes(layer)
         assert await layer.new_channel() != channel
         assert await layer.group_members("red") == {}
@@ -81,8 +82,11 @@ async def test_the_latest_reason_is_told() -> None:
     with kps.sync.Server("127.0.0.1:0", auth=lambda token: None) as server:
         async with layers(server, token=lambda: "wrong", timeout=0.3) as [layer]:
             reason = "could not be reached for 0.3 s: the server wants another token"
-            with pytest.raises(kps.NotConnected, match=re.escape(reason)):
-                await layer.group_send("red", text(1))
+            told = ""
+            while reason not in told:  # the first refusal may need longer
+                with pytest.raises(kps.NotConnected) as caught:
+                    await layer.group_send("red", text(1))
+                told = str(caught.value)
 
 
 @on_loop
@@ -105,7 +109,7 @@ async def test_a_server_that_hangs(server: kps.sync.Server) -> None:
         async with layers(server) as [other]:
             channel = await other.new_channel()
             await other.group_add("red", channel)
-            await layer.group_send("red", text(1))
+            await until_it_goes(layer)
             assert await other.receive(channel) == text(1)
             cable.stalled = True
             with pytest.raises(kps.RequestTimeout, match=re.escape(channel)):
