@@ -114,7 +114,12 @@ class BridgeOptions(ConnectOptions):
         heading=_BROKER,
     )
     broker_key: str | None = option(
-        "FILE", "its private key", read=readers.file, default=None, heading=_BROKER
+        "FILE",
+        "its private key",
+        read=readers.file,
+        default=None,
+        heading=_BROKER,
+        needs="broker_cert",
     )
 
     session_expiry: int = option(
@@ -170,8 +175,6 @@ def _tls(settings: Settings, options: BridgeOptions) -> ssl.SSLContext | None:
         return None
     if not settings.address.is_secure:
         raise InvalidArgument("there is no TLS with mqtt://; the broker's address is mqtts://...")
-    if options.broker_key and not options.broker_cert:
-        raise InvalidArgument("--broker-key needs --broker-cert")
     return client_context(*files)
 
 

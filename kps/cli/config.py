@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from kps.cli.complaints import complain, visible
 from kps.cli.declaring import Command
 from kps.cli.line import Mistake
-from kps.cli.serve import check_together, is_open, new_server, with_what_needs
+from kps.cli.serve import check_together, is_open, new_server
 from kps.cli.serve_options import ServeOptions, limit_options
 from kps.cli.sources import Settled
 from kps.errors import KPSError
@@ -42,14 +42,12 @@ def _deeper_faults(settled: Settled) -> Iterator[str]:
     """
     left = settled.without(())
     while (fault := _fault(left)) is not None:
-        causes = [
-            name for name in left.values if _fault(left.without(with_what_needs([name]))) != fault
-        ]
+        causes = [name for name in left.values if _fault(left.without([name])) != fault]
         places = "; ".join(dict.fromkeys(left.values[name].origin for name in causes))
         yield f"{places}: {fault}" if places else fault
         if not causes:
             return
-        left = left.without(with_what_needs(causes))
+        left = left.without(causes)
 
 
 def _fault(settled: Settled) -> str | None:

@@ -86,6 +86,7 @@ class ConnectOptions(LogOptions):
         read=readers.file,
         default=None,
         heading=TLS,
+        needs="tls_cert",
     )
 
 
@@ -114,8 +115,6 @@ def client_options(options: ConnectOptions) -> Connecting:
     found = Connecting(token=options.token)
     if options.tls_ca is options.tls_cert is options.tls_key is None:
         return found
-    if options.tls_key is not None and options.tls_cert is None:
-        raise InvalidArgument("--tls-key needs --tls-cert")
     address = Address.parse(options.address, secure=True)
     if not address.secure:
         raise InvalidArgument(f"there is no TLS with {address.url}")

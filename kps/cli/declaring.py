@@ -75,6 +75,8 @@ class Option:
     key: str | None = None
     """Its name in a file; empty if it is in none, ``None`` if that is its own name."""
     is_secret: bool = False
+    needs: str = ""
+    """The name of an option without which it means nothing."""
 
     @property
     def label(self) -> str:
@@ -230,6 +232,7 @@ def option(
     key: str | None = None,
     has_flag: bool = True,
     is_secret: bool = False,
+    needs: str = "",
 ) -> T | D:
     """Declare an option with one value. One with ``choices`` need have no ``metavar``."""
     declared: T | D = _declare(
@@ -245,6 +248,7 @@ def option(
         key=key,
         has_flag=has_flag,
         is_secret=is_secret,
+        needs=needs,
     )
     return declared
 

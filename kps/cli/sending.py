@@ -29,6 +29,7 @@ class SendOptions(ClientOptions):
         "the server handles the message once, if it comes again from the same --id",
         read=readers.text,
         default=None,
+        needs="id",
     )
     timeout: float = option("S", "seconds for answers", read=readers.seconds, default=5.0)
     key: str | None = option(
@@ -68,8 +69,6 @@ def check_message_id(options: SendOptions) -> None:
     """Refuse a message id that could have no effect."""
     if options.message_id == "":
         raise InvalidArgument("--message-id is a text that is not empty")
-    if options.message_id is not None and options.id is None:
-        raise InvalidArgument("--message-id needs --id: it is one among the messages of a client")
 
 
 def headers(options: SendOptions) -> dict[str, str]:

@@ -5,15 +5,14 @@ import gc
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from kps.cli.declaring import Command
-from kps.cli.serve_options import ALGORITHMS, ServeOptions, limit_options
+from kps.cli.serve_options import ServeOptions, limit_options
 from kps.errors import InvalidArgument
-from kps.io_common.cluster_options import WITHOUT_ENGINE
 from kps.io_common.handing import Place
 from kps.io_common.ids import random_id
 from kps.io_common.logger import write
@@ -29,20 +28,6 @@ if TYPE_CHECKING:
     from kps.io_asyncio.worker import WorkerServer
     from kps.io_sync.server import Server as BlockingServer
 
-_NEEDS = {
-    "tls_key": "tls_cert",
-    "tls_client_ca": "tls_cert",
-    "jwt_algorithm": "jwt_key",
-    "jwt_audience": "jwt_key",
-    "jwt_issuer": "jwt_key",
-    "cluster_name": "cluster",
-    "cluster_secret_file": "cluster",
-    "cluster_credentials": "cluster",
-    "cluster_ca": "cluster",
-    "without_engine": "cluster",
-    "history_file": "history",
-    "history_sync": "history_file",
-}
 _FOR_ONE_PROCESS = ("threads", "cluster")
 
 
@@ -70,9 +55,6 @@ def serve(options: ServeOptions) -> int:
 
 def check_together(options: ServeOptions) -> None:
     """Raise :class:`kps.InvalidArgument` for options that do not go together."""
-    for option, other in _NEEDS.items():
-        if _is_given(options, option) and not _is_given(options, other):
-            raise InvalidArgument(f"{_flag(option)} needs {_flag(other)}")
     if options.cluster is not None and options.threads:
         raise InvalidArgument("--threads does not go with --cluster")
     if options.workers > 1:
@@ -80,19 +62,7 @@ def check_together(options: ServeOptions) -> None:
             raise InvalidArgument("several --workers need Linux")
         for name in _FOR_ONE_PROCESS:
             if getattr(options, name):
-                raise InvalidArgument(f"{_flag(name)} does not go with several --workers")
-
-
-def with_what_needs(names: Iterable[str]) -> set[str]:
-    """Return options and those that cannot be without them."""
-    found = set(names)
-    while more := {one for one, needed in _NEEDS.items() if needed in found} - found:
-        found |= more
-    return found
-
-
-def _is_given(options: ServeOptions, name: str) -> bool:
-    return getattr(options, name) not in (None, ())
+                raise InvalidArgument(f"--{name} does not go with several --workers")
 
 
 def new_server(
@@ -121,10 +91,10 @@ def new_server(
         cluster_secret=_secret(options.cluster_secret_file),
         cluster_credentials=options.cluster_credentials,
         cluster_ca=options.cluster_ca,
-        without_engine=options.without_engine or WITHOUT_ENGINE[0],
+        without_engine=options.without_engine,
         history=options.history,
         history_file=options.history_file,
-        history_sync=options.history_sync or "normal",
+        history_sync=options.history_sync,
         permissions=Permissions.open(relay=options.relay_to, disconnect=options.may_disconnect),
         relay_token=options.relay_token,
         proxies=options.proxy,
@@ -252,7 +222,7 @@ def _auth(options: ServeOptions) -> TokenHook | None:
 
         verifier = JWTVerifier.from_file(
             *options.jwt_key,
-            algorithm=options.jwt_algorithm or ALGORITHMS[0],
+            algorithm=options.jwt_algorithm,
             audience=options.jwt_audience,
             issuer=options.jwt_issuer,
         )
@@ -262,10 +232,6 @@ def _auth(options: ServeOptions) -> TokenHook | None:
     from kps.auth.first_of import FirstOf
 
     return FirstOf(*hooks)
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
 
 
 def _table(limits: ServerLimits) -> str:

@@ -137,7 +137,12 @@ class ServeOptions(LogOptions):
         heading=_TLS,
     )
     tls_key: str | None = option(
-        "FILE", "its private key", read=readers.file, default=None, heading=_TLS
+        "FILE",
+        "its private key",
+        read=readers.file,
+        default=None,
+        heading=_TLS,
+        needs="tls_cert",
     )
     tls_client_ca: str | None = option(
         "FILE",
@@ -145,6 +150,7 @@ class ServeOptions(LogOptions):
         read=readers.file,
         default=None,
         heading=_TLS,
+        needs="tls_cert",
     )
 
     tokens: str | None = option(
@@ -160,19 +166,30 @@ class ServeOptions(LogOptions):
         read=readers.file,
         heading=_WHO,
     )
-    jwt_algorithm: str | None = option(
+    jwt_algorithm: str = option(
         "",
-        f"default: {ALGORITHMS[0]}",
+        "how a JWT must be signed",
         read=readers.text,
         choices=ALGORITHMS,
-        default=None,
+        default=ALGORITHMS[0],
         heading=_WHO,
+        needs="jwt_key",
     )
     jwt_audience: str | None = option(
-        "TEXT", "the aud that a JWT must have", read=readers.text, default=None, heading=_WHO
+        "TEXT",
+        "the aud that a JWT must have",
+        read=readers.text,
+        default=None,
+        heading=_WHO,
+        needs="jwt_key",
     )
     jwt_issuer: str | None = option(
-        "TEXT", "the iss that a JWT must have", read=readers.text, default=None, heading=_WHO
+        "TEXT",
+        "the iss that a JWT must have",
+        read=readers.text,
+        default=None,
+        heading=_WHO,
+        needs="jwt_key",
     )
 
     history: Sequence[History] = several(
@@ -192,15 +209,16 @@ class ServeOptions(LogOptions):
         read=readers.file,
         default=None,
         heading=_HISTORY,
+        needs="history",
     )
-    history_sync: str | None = option(
+    history_sync: str = option(
         "",
-        "when the file waits for the disk: never, so that it stays whole, or each time; default: "
-        "normal",
+        "when the file waits for the disk: never, so that it stays whole, or each time",
         read=readers.text,
         choices=SYNCS,
-        default=None,
+        default="normal",
         heading=_HISTORY,
+        needs="history_file",
     )
 
     cluster: str | None = option(
@@ -218,6 +236,7 @@ class ServeOptions(LogOptions):
         read=readers.text,
         default=None,
         heading=_CLUSTER,
+        needs="cluster",
     )
     cluster_secret_file: str | None = option(
         "FILE",
@@ -225,9 +244,15 @@ class ServeOptions(LogOptions):
         read=readers.file,
         default=None,
         heading=_CLUSTER,
+        needs="cluster",
     )
     cluster_credentials: str | None = option(
-        "FILE", "credentials for NATS", read=readers.file, default=None, heading=_CLUSTER
+        "FILE",
+        "credentials for NATS",
+        read=readers.file,
+        default=None,
+        heading=_CLUSTER,
+        needs="cluster",
     )
     cluster_ca: str | None = option(
         "FILE",
@@ -235,14 +260,16 @@ class ServeOptions(LogOptions):
         read=readers.file,
         default=None,
         heading=_CLUSTER,
+        needs="cluster",
     )
-    without_engine: str | None = option(
+    without_engine: str = option(
         "",
-        "while NATS is away, serve the clients that are here, or let them go; default: local",
+        "while NATS is away, serve the clients that are here, or let them go",
         read=readers.text,
         choices=WITHOUT_ENGINE,
-        default=None,
+        default=WITHOUT_ENGINE[0],
         heading=_CLUSTER,
+        needs="cluster",
     )
 
     log_level: str = level_option("info")

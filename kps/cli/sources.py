@@ -10,8 +10,8 @@ from kps.cli.declaring import Command, Kind, Option
 from kps.cli.line import Given, Mistake, split
 from kps.cli.misspelt import WORKER, unknown_variables
 from kps.cli.readers import BadValue, file, has_port, header, name, text, with_port
-from kps.cli.suggestions import hint
 from kps.errors import InvalidArgument
+from kps.io_common.suggestions import hint
 from kps.protocol.limits import shown
 
 _SWITCH = {"0": False, "1": True, "false": False, "true": True}
@@ -88,6 +88,9 @@ class Settled:
         """Return the options. Raises :class:`Mistake` if something is wrong with them."""
         if self.faults:
             raise Mistake(self.faults[0])
+        for key, option in self._by_name.items():
+            if option.needs and self._has(key) and not self._has(option.needs):
+                raise Mistake(f"{option.flag} needs {self._by_name[option.needs].flag}")
         values = {
             key: self.values[key].value if key in self.values else option.default
             for key, option in self._by_name.items()
@@ -98,10 +101,17 @@ class Settled:
             raise Mistake(str(error)) from None
 
     def without(self, names: Collection[str]) -> "Settled":
-        """Return the same without the values of some options."""
+        """Return the same without the values of some options, and of those that need them."""
+        gone = set(names)
+        while more := {key for key, each in self._by_name.items() if each.needs in gone} - gone:
+            gone |= more
         less = Settled(self.command)
-        less.values = {key: value for key, value in self.values.items() if key not in names}
+        less.values = {key: value for key, value in self.values.items() if key not in gone}
         return less
+
+    def _has(self, name: str) -> bool:
+        """Tell whether an option is given. A list in a file may be empty."""
+        return name in self.values and self.values[name].value != ()
 
     # -- the sources, the strongest first ---------------------------------------------------
 
