@@ -42,13 +42,14 @@ class Subscription(Handle, Generic[T]):
 
     ``subscription.unsubscribe()`` ends it; ``subscription()`` does so from any thread. On asyncio
     ``await subscription`` waits until the server has confirmed it, or raises its refusal. A wait
-    that is cancelled ends the subscription, unless somebody else waits as well.
+    that is cancelled ends the subscription, unless somebody else waits as well or has done so.
     """
 
     def __init__(self, owner: SubscriptionOwner, mailbox: Mailbox) -> None:
         self._owner = owner
         self._driver = owner._driver
         self._mailbox = mailbox
+        self._is_held = False  # whether somebody has learnt that it is in force
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} to {self.topic!r}>"
@@ -114,9 +115,11 @@ class Subscription(Handle, Generic[T]):
         except GeneratorExit:  # the task is destroyed, and its loop is gone
             raise
         except BaseException:
-            if not self._mailbox.is_over and not self._mailbox.waiters:  # who would miss it
+            is_missed = self._is_held or self._mailbox.waiters
+            if not self._mailbox.is_over and not is_missed:
                 self._end(None)
             raise
+        self._is_held = True
 
     @locked
     def _end_now(self, error: str | None) -> None:

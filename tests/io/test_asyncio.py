@@ -330,6 +330,23 @@ async def test_one_of_two_who_wait_for_a_subscription_may_be_cancelled() -> None
 
 
 @on_both_loops
+async def test_who_is_cancelled_just_when_another_one_has_the_subscription() -> None:
+    async with kps.Server("127.0.0.1:0") as server, kps.Client(server.address) as client:
+        subscription = client.subscribe("t")
+
+        async def first() -> None:
+            await subscription
+            second.cancel()
+
+        begun = asyncio.ensure_future(first())
+        second = asyncio.ensure_future(subscription._in_force())
+        await asyncio.wait((begun, second))
+        assert second.cancelled()
+        await server.publish("t", "hello")
+        assert (await anext(subscription)).data == "hello"
+
+
+@on_both_loops
 async def test_workers_that_share_an_iterator_ack_their_own_messages() -> None:
     async with bus() as (_, alice, bob):
         jobs = await alice.subscribe("t")
