@@ -31,7 +31,7 @@ from kps.protocol.server.insight import (
 from kps.protocol.server.journal import KEPT, REFUSALS
 from kps.protocol.server.ports import Answer, Asker, Opens, Question
 from kps.protocol.server.recorder import add_up
-from kps.protocol.server.search import natural
+from kps.protocol.server.search import natural, put_in_order
 from kps.protocol.server.state import ServerState
 from kps.protocol.server.topic_figures import TopicFigures, merged
 
@@ -328,9 +328,9 @@ def _in_order(
     found: list[Fields], about: Fields, order: Callable[[Fields], tuple[Any, str]]
 ) -> list[Fields]:
     """Put in order what several nodes have found, and return the first."""
-    found.sort(key=lambda one: order(one)[1])
-    found.sort(key=lambda one: order(one)[0], reverse=about["descending"])
-    return found[: about["limit"]]
+    ordered = [(*order(one), one) for one in found]
+    put_in_order(ordered, descending=about["descending"])
+    return [one for _, _, one in ordered[: about["limit"]]]
 
 
 def _merge_topic(key: Scope, parts: Sequence[Fields]) -> Fields:

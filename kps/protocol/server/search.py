@@ -67,9 +67,14 @@ class Search(Generic[T]):
 
     def _cut(self) -> None:
         """Keep only the first things, in order."""
-        self._best.sort(key=lambda one: one[1])
-        self._best.sort(key=lambda one: one[0], reverse=self._descending)
+        put_in_order(self._best, descending=self._descending)
         del self._best[self._most :]
+
+
+def put_in_order(found: list[tuple[Any, str, T]], *, descending: bool) -> None:
+    """Sort things, each behind its value and its name, by these, as :class:`Search` says."""
+    found.sort(key=lambda one: one[1])
+    found.sort(key=lambda one: one[0], reverse=descending)
 
 
 def _do_nothing(search: "Search[T]") -> None:
