@@ -1,5 +1,6 @@
 """The dashboard, the alerts and the page about figures ask for what a server tells, and name it."""
 
+import ast
 import importlib.util
 import json
 import re
@@ -335,3 +336,32 @@ class TestPage:
 
 def test_the_limit_of_lines_is_as_the_page_says() -> None:
     assert (kps.io_common.logger.MOST, kps.io_common.logger.INTERVAL) == (100, 10.0)
+
+
+class TestEvents:
+    def test_the_table_has_those_of_the_sources_and_no_others(self) -> None:
+        page = (DOCS / "monitoring.md").read_text(encoding="utf-8")
+        table = page.partition("| event | level | when |\n")[2].partition("\n\n")[0]
+        cells = [line.split("|")[1] for line in table.splitlines()[1:]]
+        in_table = [name for cell in cells for name in re.findall(r"`(\w+)`", cell)]
+        assert sorted(in_table) == sorted(events())
+
+
+def events() -> set[str]:
+    """The events of all lines that the sources log: what is given behind a level."""
+    found = set()
+    for path in (ROOT / "kps").rglob("*.py"):
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            match call:
+                case ast.Call(args=[level, event, _, *_]) if is_level(level):
+                    found |= {
+                        part.value
+                        for part in ast.walk(event)
+                        if isinstance(part, ast.Constant) and isinstance(part.value, str)
+                    }
+    return found
+
+
+def is_level(argument: ast.expr) -> bool:
+    text = ast.unparse(argument)
+    return text == "level" or re.search(r"logging\.(DEBUG|INFO|WARNING|ERROR)", text) is not None
