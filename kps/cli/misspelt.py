@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from kps.cli.declaring import Command
 from kps.cli.registry import every, load
-from kps.cli.suggestions import hint, nearest
+from kps.io_common.suggestions import hint, nearest
 
 PREFIX = "KPS_"
 GENERAL = ("--version", "--help")

@@ -6,7 +6,7 @@ from typing import Any
 
 from kps.cli.declaring import Command
 from kps.cli.line import Mistake, UnknownOption
-from kps.cli.suggestions import hint
+from kps.io_common.suggestions import hint
 
 COMMANDS = {
     "serve": ("serve", "run a server"),

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from types import FunctionType, MethodType
 
 from kps.errors import InvalidArgument, InvalidState
+from kps.io_common.suggestions import hint
 from kps.protocol.bus.given import check_id
 from kps.protocol.dialect.level2 import LEVEL
 from kps.protocol.limits import ProgramLimits, shown
@@ -21,12 +22,9 @@ STARTS_ONCE = (
 def check_names(owner: str, options: Collection[str], known: Collection[str]) -> None:
     """Refuse options that there are not, with the nearest one that there is."""
     for name in sorted(set(options).difference(known)):
-        from difflib import get_close_matches  # for mistakes only
-
-        nearest = get_close_matches(name, known, 1)
         face = owner.rpartition(" ")[2].capitalize()
-        hint = f"; did you mean {nearest[0]}?" if nearest else f"; see help(kps.{face})"
-        raise InvalidArgument(f"{owner} has no option {shown(name)}{hint}")
+        advice = hint(name, known) or f"; see help(kps.{face})"
+        raise InvalidArgument(f"{owner} has no option {shown(name)}{advice}")
 
 
 def check_count(name: str, value: object) -> int:
