@@ -15,7 +15,7 @@ from kps.cli.connecting import ConnectOptions, client_options
 from kps.cli.declaring import Command, option, optional, several
 from kps.cli.progress import Progress
 from kps.errors import InvalidArgument, KPSError
-from kps.io_common.system_errors import describe
+from kps.io_common.system_errors import describe_file
 from kps.protocol.dialect.address import Address
 from kps.testing.conformance.client_vectors import ClientVector, load_client_vectors
 from kps.testing.conformance.judge_client import judge_client
@@ -137,7 +137,7 @@ def _chosen(
     try:
         vectors = load(path)
     except OSError as error:
-        raise InvalidArgument(f"cannot read {path}: {describe(error)}") from None
+        raise InvalidArgument(f"cannot read {path}: {describe_file(error, path)}") from None
     except (ValueError, KeyError, TypeError):
         raise InvalidArgument(f"there are no vectors of this kind in {path}") from None
     chosen = [one for one in vectors if not only or any(_concerns(one, word) for word in only)]

@@ -9,7 +9,7 @@ from kps.auth.tokens import new_token
 from kps.cli import readers
 from kps.cli.declaring import Command, argument, option
 from kps.errors import InvalidArgument
-from kps.io_common.system_errors import describe
+from kps.io_common.system_errors import describe_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ def _add(path: str, name: str, lines: str) -> None:
                 gap += b"\n"
             file.write(gap + lines.encode())
     except OSError as error:
-        raise InvalidArgument(f"cannot write {path}: {describe(error)}") from None
+        raise InvalidArgument(f"cannot write {path}: {describe_file(error, path)}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError):  # do not show it: it holds secrets
         raise InvalidArgument(f"cannot use {path}: it is not TOML") from None
 
