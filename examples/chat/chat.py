@@ -43,7 +43,6 @@ async def identify(token: str) -> kps.Identity | None:
 class Page(SimpleHTTPRequestHandler):
     """Serves the files of this folder, and as ``bus.js`` the address of the bus."""
 
-    server: ThreadingHTTPServer
     bus = ""
 
     def do_GET(self) -> None:
@@ -65,27 +64,24 @@ class Page(SimpleHTTPRequestHandler):
 
 def main(address: str = "localhost:8001", port: str = "8000") -> None:
     files = partial(Page, directory=str(Path(__file__).parent))
-    with ThreadingHTTPServer(("127.0.0.1", int(port)), files) as pages:
-        url = f"http://127.0.0.1:{pages.server_port}"
+    pages = ThreadingHTTPServer(("127.0.0.1", int(port)), files)
+    url = f"http://127.0.0.1:{pages.server_port}"
 
-        def ready(server: kps.Server) -> None:
-            Page.bus = server.address
-            print(f"open {url} in two windows", flush=True)
-
-        server = kps.Server(
-            address,
-            auth=identify,
-            origins=[url],  # the page comes from another port than the bus
-            history=[kps.History("rooms/*", size=200, ttl=86_400)],
-            # Nobody types 50 lines in a second; but acks of what others have written count, too.
-            limits=kps.ServerLimits(message_rate=50, max_message=8_192, max_subscriptions=20),
-            console=False,
-        )
+    def ready(server: kps.Server) -> None:
+        Page.bus = server.address
         Thread(target=pages.serve_forever, daemon=True).start()
-        try:
-            server.run(ready)
-        finally:
-            pages.shutdown()
+        print(f"open {url} in two windows", flush=True)
+
+    server = kps.Server(
+        address,
+        auth=identify,
+        origins=[url],  # the page comes from another port than the bus
+        history=[kps.History("rooms/*", size=200, ttl=86_400)],
+        # Nobody types 50 lines in a second; but acks of what others have written count, too.
+        limits=kps.ServerLimits(message_rate=50, max_message=8_192, max_subscriptions=20),
+        console=False,
+    )
+    server.run(ready)
 
 
 if __name__ == "__main__":

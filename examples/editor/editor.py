@@ -119,40 +119,37 @@ class Page(SimpleHTTPRequestHandler):
 def main(address: str = "localhost:8001", port: str = "8000") -> None:
     text = Text()
     files = partial(Page, directory=str(Path(__file__).parent))
-    with ThreadingHTTPServer(("127.0.0.1", int(port)), files) as pages:
-        url = f"http://127.0.0.1:{pages.server_port}"
+    pages = ThreadingHTTPServer(("127.0.0.1", int(port)), files)
+    url = f"http://127.0.0.1:{pages.server_port}"
 
-        async def answer(message: kps.Message) -> dict[str, Any] | None:
-            """Take edits of an author; or tell the whole text, and at which place of ``edits``."""
-            if message.data == "open":
-                epoch, offset = server.history("edits", limit=1).position or ("", 0)
-                marks = [[*one, text.letters[one]] for one in text.order]
-                return {"marks": marks, "position": {"epoch": epoch, "offset": offset}}
-            for edit in message.data:
-                text.check(edit, message.sender)
-                text.apply(edit)
-                await server.publish("edits", edit)
-            return None  # an author who does not get this sends the edits again
+    async def answer(message: kps.Message) -> dict[str, Any] | None:
+        """Take edits of an author; or tell the whole text, and at which place of ``edits``."""
+        if message.data == "open":
+            epoch, offset = server.history("edits", limit=1).position or ("", 0)
+            marks = [[*one, text.letters[one]] for one in text.order]
+            return {"marks": marks, "position": {"epoch": epoch, "offset": offset}}
+        for edit in message.data:
+            text.check(edit, message.sender)
+            text.apply(edit)
+            await server.publish("edits", edit)
+        return None  # an author who does not get this sends the edits again
 
-        def ready(server: kps.Server) -> None:
-            Page.bus = server.address
-            print(f"open {url} in two windows", flush=True)
-
-        server = kps.Server(
-            address,
-            id="editor",
-            auth=identify,
-            on_id=answer,
-            origins=[url],  # the page comes from another port than the bus
-            history=[kps.History("edits", size=2000)],
-            limits=kps.ServerLimits(message_rate=50, max_id=16),
-            console=False,
-        )
+    def ready(server: kps.Server) -> None:
+        Page.bus = server.address
         Thread(target=pages.serve_forever, daemon=True).start()
-        try:
-            server.run(ready)
-        finally:
-            pages.shutdown()
+        print(f"open {url} in two windows", flush=True)
+
+    server = kps.Server(
+        address,
+        id="editor",
+        auth=identify,
+        on_id=answer,
+        origins=[url],  # the page comes from another port than the bus
+        history=[kps.History("edits", size=2000)],
+        limits=kps.ServerLimits(message_rate=50, max_id=16),
+        console=False,
+    )
+    server.run(ready)
 
 
 if __name__ == "__main__":

@@ -146,38 +146,35 @@ class Page(SimpleHTTPRequestHandler):
 def main(address: str = "localhost:8001", port: str = "8000") -> None:
     arena = Arena(random.Random())
     files = partial(Page, directory=str(Path(__file__).parent))
-    with ThreadingHTTPServer(("127.0.0.1", int(port)), files) as pages:
-        url = f"http://127.0.0.1:{pages.server_port}"
+    pages = ThreadingHTTPServer(("127.0.0.1", int(port)), files)
+    url = f"http://127.0.0.1:{pages.server_port}"
 
-        async def steer(message: kps.Message) -> None:
-            arena.steer(message.sender, message.data)
+    async def steer(message: kps.Message) -> None:
+        arena.steer(message.sender, message.data)
 
-        async def ready(server: kps.Server) -> None:
-            Page.bus = server.address
-            print(f"open {url} in two windows", flush=True)
-            await play(server, arena)
-
-        server = kps.Server(
-            address,
-            id="game",
-            auth=identify,
-            on_id=steer,
-            origins=[url],  # the page comes from another port than the bus
-            history=[kps.History("wins", size=5)],
-            limits=kps.ServerLimits(
-                # Who reads too slowly gets the newest states, and no old ones one after the other.
-                queue_messages=4,
-                overflow=kps.Overflow.DROP_OLDEST,
-                message_rate=50,  # fast fingers, and no more
-                max_message=4_096,
-            ),
-            console=False,
-        )
+    async def ready(server: kps.Server) -> None:
+        Page.bus = server.address
         Thread(target=pages.serve_forever, daemon=True).start()
-        try:
-            server.run(ready)
-        finally:
-            pages.shutdown()
+        print(f"open {url} in two windows", flush=True)
+        await play(server, arena)
+
+    server = kps.Server(
+        address,
+        id="game",
+        auth=identify,
+        on_id=steer,
+        origins=[url],  # the page comes from another port than the bus
+        history=[kps.History("wins", size=5)],
+        limits=kps.ServerLimits(
+            # Who reads too slowly gets the newest states, and no old ones one after the other.
+            queue_messages=4,
+            overflow=kps.Overflow.DROP_OLDEST,
+            message_rate=50,  # fast fingers, and no more
+            max_message=4_096,
+        ),
+        console=False,
+    )
+    server.run(ready)
 
 
 if __name__ == "__main__":

@@ -88,7 +88,7 @@ class Alarms:
                 await self._server.publish(f"alarms/{sensor}", None)
         elif alarm is None or not alarm["seen"]:  # until somebody has seen it
             alarm = self._open[sensor] = Alarm(celsius=celsius, seen=0, by="")
-            ack = await self._server.publish_with_ack(f"alarms/{sensor}", alarm, timeout=2)
+            ack = await self._server.publish_with_ack(f"alarms/{sensor}", alarm, timeout=10)
             alarm["seen"] = sum(outcome.success for outcome in (await ack.wait()).values())
             if alarm["seen"]:
                 await self._server.publish(f"alarms/{sensor}", alarm)
