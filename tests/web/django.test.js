@@ -8,11 +8,11 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import { TIME_LIMIT, chromium, launch, launcher, python, runIn, serve, urlOf } from './bus.js';
+import { TIME_LIMIT, launch, python, runIn, serve, urlOf } from './bus.js';
+import { missing as noBrowser } from './pages.js';
 
-const missing = !(await launcher()) ? 'playwright-core is missing: npm install'
-  : !chromium() ? 'Chromium is missing: install it, or set KPS_CHROMIUM'
-    : spawnSync(python(), ['-c', 'import channels, daphne, django, uvicorn']).status ? 'Django, Channels, Daphne or uvicorn is missing' : false;
+const missing = noBrowser
+  || (spawnSync(python(), ['-c', 'import channels, daphne, django, uvicorn']).status !== 0 && 'Django, Channels, Daphne or uvicorn is missing');
 
 const SERVERS = {
   daphne: ['-m', 'daphne', '-e', 'tcp:0:interface=127.0.0.1', 'chatsite.asgi:application'],

@@ -6,10 +6,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 
-import { TIME_LIMIT, chromium, launch, launcher, serve, serveExamples } from './bus.js';
-
-const missing = !(await launcher()) ? 'playwright-core is missing: npm install'
-  : !chromium() ? 'Chromium is missing: install it, or set KPS_CHROMIUM' : false;
+import { TIME_LIMIT, launch, serve, serveExamples } from './bus.js';
+import { missing } from './pages.js';
 
 /** Publish JSON over HTTP. */
 async function post(bus, topic, data) {

@@ -5,9 +5,9 @@ import { once } from 'node:events';
 import { after, before, describe, test } from 'node:test';
 
 import { comeBack, goAway, lend } from './away.js';
-import { TIME_LIMIT, launch, run } from './bus.js';
+import { launch, run } from './bus.js';
 import { fits, missing, open, picture, start } from './examples.js';
-import { freePort } from './how-to.js';
+import { freePort, until } from './how-to.js';
 
 describe('the editor', { skip: missing }, () => {
   let browser;
@@ -29,13 +29,7 @@ describe('the editor', { skip: missing }, () => {
   }
 
   /** Wait until a page has the text that the condition wants. */
-  async function until(page, condition) {
-    const end = Date.now() + TIME_LIMIT;
-    while (!condition(await textOf(page))) {
-      assert.ok(Date.now() < end, `not this: ${await textOf(page)}`);
-      await page.evaluate(() => new Promise(requestAnimationFrame));
-    }
-  }
+  const hasText = (page, condition) => until(async () => condition(await textOf(page)), () => textOf(page));
 
   /** Put the cursor somewhere, as a click does. */
   const goTo = (page, place) => paper(page).evaluate((area, at) => { area.focus(); area.setSelectionRange(at, at); }, place);
@@ -44,12 +38,12 @@ describe('the editor', { skip: missing }, () => {
     const url = await begin(t);
     const [alice, bob] = [await enter(t, url, 'alice'), await enter(t, url, 'bob')];
     await paper(alice).fill('Shopping\n\nTea, bread and apples\n');
-    await until(bob, (text) => text.endsWith('apples\n'));
+    await hasText(bob, (text) => text.endsWith('apples\n'));
     await goTo(alice, 'Shopping\n\n'.length);
     await goTo(bob, (await textOf(bob)).length);
     await Promise.all([alice.keyboard.type('For Friday evening: '), bob.keyboard.type('Who brings the chairs?')]);
     const both = 'Shopping\n\nFor Friday evening: Tea, bread and apples\nWho brings the chairs?';
-    await Promise.all([alice, bob].map((page) => until(page, (text) => text === both)));
+    await Promise.all([alice, bob].map((page) => hasText(page, (text) => text === both)));
 
     // Both at one place, one of them removing what the other one writes into.
     await goTo(bob, both.indexOf('bread') + 5);
@@ -58,12 +52,12 @@ describe('the editor', { skip: missing }, () => {
     const carol = await enter(t, url, 'carol');
     await Promise.all([alice, bob].map(isSaved));
     const result = both.replace('bread', 'cake, milk');
-    for (const page of [alice, bob, carol]) await until(page, (text) => text === result);
+    for (const page of [alice, bob, carol]) await hasText(page, (text) => text === result);
 
     await goTo(bob, result.indexOf('Tea') + 3);
     await goTo(carol, result.length);
     await carol.keyboard.type('\nI do.');
-    await until(alice, (text) => text.endsWith('I do.'));
+    await hasText(alice, (text) => text.endsWith('I do.'));
     await alice.locator('i[data-name=bob]').waitFor();
     await alice.locator('i[data-name=carol]').waitFor();
     /** What stands before a cursor of somebody else. */
@@ -73,8 +67,8 @@ describe('the editor', { skip: missing }, () => {
       range.setEndBefore(document.querySelector(`i[data-name=${who}]`));
       return range.toString();
     }, name);
-    while (!(await before(alice, 'bob')).endsWith('Tea')) await alice.evaluate(() => new Promise(requestAnimationFrame));
-    while (!(await before(alice, 'carol')).endsWith('I do.')) await alice.evaluate(() => new Promise(requestAnimationFrame));
+    await until(async () => (await before(alice, 'bob')).endsWith('Tea'));
+    await until(async () => (await before(alice, 'carol')).endsWith('I do.'));
     await picture(alice, 'editor');
     await fits(alice);
   });
@@ -83,7 +77,7 @@ describe('the editor', { skip: missing }, () => {
     const url = await begin(t);
     const [alice, bob] = [await enter(t, url, 'alice'), await enter(t, url, 'bob')];
     await paper(alice).fill('one 🍎 three');
-    await until(bob, (text) => text === 'one 🍎 three');
+    await hasText(bob, (text) => text === 'one 🍎 three');
     await goAway(bob);
     await bob.locator('#state', { hasText: 'No connection' }).waitFor();
     await goTo(bob, 0);
@@ -94,7 +88,7 @@ describe('the editor', { skip: missing }, () => {
     assert.equal(await textOf(alice), 'one 🍎 three four');
     assert.equal(await textOf(bob), 'zero one 🍎 three');
     await comeBack(bob);
-    for (const page of [alice, bob]) await until(page, (text) => text === 'zero one 🍎 three four');
+    for (const page of [alice, bob]) await hasText(page, (text) => text === 'zero one 🍎 three four');
     await isSaved(bob);
   });
 
@@ -112,9 +106,9 @@ describe('the editor', { skip: missing }, () => {
     await bob.keyboard.type('er');
     assert.equal(await textOf(bob), 'older');
     const url = (await start(t, 'editor', ...ports)).url;
-    await until(bob, (text) => text === '');
+    await hasText(bob, (text) => text === '');
     await paper(bob).fill('new');
     const carol = await enter(t, url, 'carol');
-    await until(carol, (text) => text === 'new');
+    await hasText(carol, (text) => text === 'new');
   });
 });

@@ -3,8 +3,9 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 
-import { TIME_LIMIT, launch } from './bus.js';
+import { launch } from './bus.js';
 import { fits, missing, open, picture, start } from './examples.js';
+import { until } from './how-to.js';
 
 describe('the game', { skip: missing }, () => {
   let browser;
@@ -30,13 +31,7 @@ describe('the game', { skip: missing }, () => {
   };
 
   /** Wait until a page draws a player where the condition says. */
-  async function until(page, name, condition) {
-    const end = Date.now() + TIME_LIMIT;
-    while (!condition(await placeOf(page, name))) {
-      assert.ok(Date.now() < end, `${name} is not there`);
-      await page.evaluate(() => new Promise(requestAnimationFrame));
-    }
-  }
+  const comes = (page, name, condition) => until(async () => condition(await placeOf(page, name)));
 
   test('players see each other move, by keys and by pointer', async (t) => {
     const url = await begin(t);
@@ -45,13 +40,13 @@ describe('the game', { skip: missing }, () => {
     const from = await placeOf(bob, 'alice');
     const [key, sign] = from.x < 50 ? ['ArrowRight', 1] : ['a', -1];
     await alice.keyboard.down(key);
-    await until(bob, 'alice', ({ x }) => (x - from.x) * sign > 15);
+    await comes(bob, 'alice', ({ x }) => (x - from.x) * sign > 15);
     await alice.keyboard.up(key);
 
     const arena = await bob.locator('#arena').boundingBox();
     await bob.mouse.move(arena.x + 30, arena.y + 30);
     await bob.mouse.down();
-    await until(alice, 'bob', ({ x, y }) => x === 0 || y === 0);
+    await comes(alice, 'bob', ({ x, y }) => x === 0 || y === 0);
     await bob.mouse.up();
 
     await bob.close();
@@ -96,7 +91,7 @@ describe('the game', { skip: missing }, () => {
     await alice.reload();
     await player(alice, 'alice').waitFor();
     await alice.keyboard.down('ArrowLeft');
-    await until(bob, 'alice', ({ x }) => x === 0);
+    await comes(bob, 'alice', ({ x }) => x === 0);
     assert.equal(await player(bob, 'alice').getAttribute('data-id'), id);
     assert.equal(await player(bob, 'alice').count(), 1);
   });

@@ -4,10 +4,10 @@ import assert from 'node:assert/strict';
 import { fileURLToPath } from 'node:url';
 import { createInterface } from 'node:readline';
 
-import { TIME_LIMIT, chromium, launcher, runIn } from './bus.js';
+import { runIn } from './bus.js';
+import { UNREACHABLE, browse } from './pages.js';
 
-export const missing = !(await launcher()) ? 'playwright-core is missing: npm install'
-  : !chromium() ? 'Chromium is missing: install it, or set KPS_CHROMIUM' : false;
+export { missing } from './pages.js';
 
 /** Start an example; the line that it prints first, and the URL in it. It ends with Ctrl-C after the test. */
 export async function start(t, name, ...options) {
@@ -25,20 +25,11 @@ export async function start(t, name, ...options) {
   throw new Error(`it has not started; KPS_PYTHON names the Python that has kps\n${complaints}`);
 }
 
-// What a page may complain of: that the program is away, which ends before the pages.
-const UNREACHABLE = /net::ERR_|WebSocket connection to|ConnectFailed/;
-
-/** A page of another user: in a context of its own, which may complain of nothing but what `allowed` matches. */
+/** A page of another user, who sees what `allowed` matches, and that the program is away: it ends before the pages. */
 export async function open(t, browser, url, { allowed = /^$/, ...options } = {}) {
-  const context = await browser.newContext({ viewport: { width: 1000, height: 600 }, ...options });
-  context.setDefaultTimeout(TIME_LIMIT);
-  const complaints = [];
-  context.on('console', (message) => ['error', 'warning'].includes(message.type()) && complaints.push(message.text()));
-  context.on('weberror', (error) => complaints.push(String(error.error().stack)));
-  t.after(async () => {
-    await context.close();
-    assert.deepEqual(complaints.filter((text) => !UNREACHABLE.test(text) && !allowed.test(text)), []);
-  });
+  const mayComplain = RegExp(`${UNREACHABLE.source}|ConnectFailed|${allowed.source}`);
+  const viewport = { width: 1000, height: 600 };
+  const context = await browse(t, browser, { viewport, ...options, allowed: mayComplain });
   const page = await context.newPage();
   await page.goto(url);
   return page;

@@ -4,11 +4,11 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { after, before, describe, test } from 'node:test';
 
-import { TIME_LIMIT, chromium, launch, launcher, python, run, urlOf } from './bus.js';
+import { TIME_LIMIT, launch, python, run, urlOf } from './bus.js';
+import { missing as noBrowser } from './pages.js';
 
-const missing = !(await launcher()) ? 'playwright-core is missing: npm install'
-  : !chromium() ? 'Chromium is missing: install it, or set KPS_CHROMIUM'
-    : spawnSync(python(), ['-c', 'import fastapi, litestar, uvicorn']).status ? 'FastAPI, Litestar or uvicorn is missing' : false;
+const missing = noBrowser
+  || (spawnSync(python(), ['-c', 'import fastapi, litestar, uvicorn']).status !== 0 && 'FastAPI, Litestar or uvicorn is missing');
 
 /** An application in a folder of the project that uvicorn serves: its URL, and its process. */
 async function serve(application, folder) {

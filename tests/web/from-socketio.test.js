@@ -11,15 +11,15 @@ import { fileURLToPath } from 'node:url';
 import WebSocket from 'ws';
 
 import { Client, Pattern, RequestFailed } from '../../clients/js/kps.js';
-import { TIME_LIMIT, chromium, launch, launcher, python, serve } from './bus.js';
+import { TIME_LIMIT, launch, python, serve } from './bus.js';
 import { freePort, read, until, words } from './how-to.js';
+import { missing as noBrowser } from './pages.js';
 
 const packages = fileURLToPath(new URL('./node_modules', import.meta.url));
 const root = fileURLToPath(new URL('../../', import.meta.url));
 const page = await read('from-socketio.md');
-const missing = !(await launcher()) ? 'playwright-core is missing: npm install'
-  : !chromium() ? 'Chromium is missing: install it, or set KPS_CHROMIUM'
-    : spawnSync(python(), ['-c', 'import socketio, uvicorn']).status ? 'python-socketio is missing' : false;
+const missing = noBrowser
+  || (spawnSync(python(), ['-c', 'import socketio, uvicorn']).status !== 0 && 'python-socketio is missing');
 
 /** Run Python in a folder until the test is over. */
 const start = (t, folder, ...options) => startWith({}, t, folder, ...options);

@@ -129,11 +129,11 @@ async function bus(t, port, page, origin, secret) {
   return server;
 }
 
-/** Wait for something that no event tells. */
-export async function until(condition) {
+/** Wait for something that no event tells. `explain` says how it is. */
+export async function until(condition, explain = () => '') {
   const end = Date.now() + TIME_LIMIT;
   while (!(await condition())) {
-    assert.ok(Date.now() < end, 'it never came true');
+    assert.ok(Date.now() < end, `it never came true: ${await explain()}`);
     await new Promise((resolve) => { setTimeout(resolve, 20); });
   }
 }

@@ -4,13 +4,12 @@ import { after, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { join } from 'node:path';
 
-import { chromium, launch, launcher } from './bus.js';
+import { launch } from './bus.js';
 import { develop, folder, freePort, read, run, tryAll, words, write, writeOthers } from './how-to.js';
+import { missing } from './pages.js';
 
 const here = fileURLToPath(new URL('./', import.meta.url));
 const installed = (path) => join(here, 'node_modules', path);
-const missing = !(await launcher()) ? 'playwright-core is missing: npm install'
-  : !chromium() ? 'Chromium is missing: install it, or set KPS_CHROMIUM' : false;
 
 describe('how to use it', { skip: missing }, () => {
   let browser;

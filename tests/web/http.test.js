@@ -4,10 +4,8 @@ import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { after, before, describe, test } from 'node:test';
 
-import { TIME_LIMIT, chromium, launch, launcher, serve } from './bus.js';
-
-const missing = !(await launcher()) ? 'playwright-core is missing: npm install'
-  : !chromium() ? 'Chromium is missing: install it, or set KPS_CHROMIUM' : false;
+import { TIME_LIMIT, launch, serve } from './bus.js';
+import { missing } from './pages.js';
 
 const page = await readFile(new URL('../../docs/http.md', import.meta.url), 'utf8');
 const [posts, listens] = [...page.matchAll(/```js\n(.*?)```/gs)].map(([, code]) => code);

@@ -7,6 +7,7 @@ import { after, before, describe, test } from 'node:test';
 
 import { Pattern } from '../../clients/js/kps.js';
 import { launch, serve } from './bus.js';
+import { until } from './how-to.js';
 import * as pages from './pages.js';
 import { UNREACHABLE, cutAt, hasGone, isConnected, isShown, tokenFile } from './pages.js';
 
@@ -294,8 +295,11 @@ describe('for operators', { skip: pages.missing }, () => {
     await page.mouse.move(0, 0);
     await page.waitForSelector('#tip', { state: 'hidden' });
     await page.getByLabel('Filter clients by id').focus();
-    while (await page.evaluate(() => !document.activeElement.matches('#clients tbody button'))) await page.keyboard.press('Tab');
-    while (await page.evaluate(() => !document.activeElement.textContent.startsWith('a-client'))) await page.keyboard.press('Tab');
+    await until(async () => {
+      await page.keyboard.press('Tab');
+      return page.evaluate(() => document.activeElement.matches('#clients tbody button')
+        && document.activeElement.textContent.startsWith('a-client'));
+    });
     await isShown(page, '#tip', id);
     const box = await page.locator('#tip').boundingBox();
     assert.ok(box.x >= 0 && box.x + box.width <= 390);

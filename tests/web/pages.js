@@ -57,7 +57,7 @@ export async function tokenFile(t) {
   return { path, write: (text) => writeFile(path, text, { mode: 0o600 }) };
 }
 
-/** What is cut off although it has little room, at several widths; and whether the page itself is too wide. */
+/** What is cut off at a width although it has little room; and whether the page itself is too wide. */
 export async function cutAt(page, width, selector, most = Infinity) {
   await page.setViewportSize({ width, height: 900 });
   await page.evaluate(() => new Promise(requestAnimationFrame));
