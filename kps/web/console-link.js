@@ -60,10 +60,6 @@ export class Link {
     this.client.connect().catch(() => {}); // told by onClose
   }
 
-  get isConnected() {
-    return document.body.dataset.state === 'connected';
-  }
-
   /** Figures have come. */
   heard() {
     this.#showState('connected', 'Connected', '');
@@ -135,7 +131,7 @@ export class Link {
   }
 
   #ended({ code, message }) {
-    if (code !== 'unauthorized' && !/\btoken\b/.test(message)) {
+    if (code !== 'unauthorized') {
       this.#showState('gone', 'Gone', `This page does not come back by itself: ${reveal(message)}.`);
       return;
     }

@@ -26,7 +26,7 @@ export class List {
   #isEmpty = false;
   #refusal = '';
   #limit = AT_ONCE;
-  #found; // the latest answer to a search: its question, when it came, how many there are, and the rows
+  #found; // the latest answer to a search: when it came, how many there are, and the rows
   #failure = '';
   #timer;
   #isAsking = false;
@@ -135,7 +135,7 @@ export class List {
     const question = this.#question;
     this.#isAsking = true;
     try {
-      this.#takeFound(question, await this.#client.request(this.#search.topic, question, { timeout: PATIENCE }));
+      this.#takeFound(await this.#client.request(this.#search.topic, question, { timeout: PATIENCE }));
       this.#failure = '';
     } catch (error) {
       // The list stays as it was. When the server is busy or away, the next search may do better.
@@ -149,12 +149,12 @@ export class List {
     if (isOutdated) this.#searchIn(0, true);
   }
 
-  #takeFound(question, answer) {
+  #takeFound(answer) {
     if (!this.#needsSearch) return; // there are few by now, and the figures tell all
     const time = performance.now();
     const before = this.#found;
     const seconds = before ? (time - before.time) / 1000 : 0;
     const rows = this.#search.withRates(this.#search.read(answer?.[this.#search.key]), before?.rows ?? [], seconds);
-    this.#found = { question, time, rows, found: Math.max(rows.length, Number(answer?.found) || 0) };
+    this.#found = { time, rows, found: Math.max(rows.length, Number(answer?.found) || 0) };
   }
 }

@@ -37,7 +37,7 @@ export class Part {
     this.element = make('section', { hidden: true }, this.#title, this.#list, this.#rest);
   }
 
-  /** `make(item)` returns what a line has; `rest` says what is not in the list. */
+  /** `line(item)` returns what a line has; `rest` says what is not in the list. */
   show(title, items, line, rest = '') {
     setText(this.#title, title);
     this.#list.ariaLabel = title;
