@@ -274,7 +274,7 @@ async function tokenOf(give) {
   } catch (error) {
     throw new Error(`the function for the token failed: ${describe(error)}`);
   }
-  if (typeof token === 'string' && /^[!-~]+$/.test(token)) return token;
+  if (isName(token) && /^[!-~]+$/.test(token)) return token;
   throw new InvalidArgument('the function gave no valid token: a token is ASCII, without spaces and line ends');
 }
 
