@@ -2,8 +2,6 @@
 
     python tools/wheels.py                       # for every CPython from 3.11 up that is here
     python tools/wheels.py python3.11            # for some
-    python tools/wheels.py --build compiled      # one kind of wheel only
-    python tools/wheels.py --no-trial            # without trying them
 
 They are in ``dist``. To compile takes some minutes for each CPython, and a C compiler.
 """
@@ -26,18 +24,15 @@ OLDEST = 11
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("pythons", nargs="*", metavar="PYTHON", help="default: all that are here")
-    parser.add_argument("--build", choices=("pure", "compiled"), help="default: both")
     parser.add_argument("--to", type=Path, default=ROOT / "dist", help="folder; default: dist")
-    parser.add_argument("--no-trial", action="store_true", help="do not try them")
     options = parser.parse_args()
     pythons = options.pythons or list(pythons_here())
     wheels: dict[str, Path] = {}
     for python in pythons:
-        for build in (options.build,) if options.build else ("pure", "compiled"):
+        for build in ("pure", "compiled"):
             if build == "compiled" or build not in wheels:  # a pure wheel is for all of them
                 wheels[build] = make_wheel(python, build, options.to.resolve())
-            if not options.no_trial:
-                try_wheel(python, wheels[build], build)
+            try_wheel(python, wheels[build], build)
 
 
 def pythons_here() -> Iterator[str]:

@@ -16,7 +16,6 @@ _AT_ONCE = 64 * 1024
 is counted and where the overflow policy acts."""
 
 _NO_CODE = 1005  # of a close frame without a code
-_LOST = 1006  # of a connection that ended without a close frame
 
 _KEEP = Output.KEEP
 _ABORT = Output.ABORT
@@ -94,7 +93,7 @@ class AsgiConnection(AsgiCarrier):
                     if code == _NO_CODE and "reason" not in message:
                         # So uvicorn tells of a dead socket; after a close frame it gives a reason,
                         # if only an empty one.
-                        code = _LOST
+                        return
                     endpoint.peer_closed(code, reason, driver.clock())
                     return
 

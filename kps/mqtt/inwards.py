@@ -188,7 +188,7 @@ class Inwards:
             self._check_retained(rule, message)
             inward = inwards(rule, message, self._place)
         except Refusal as refusal:
-            self._refused(account, message, entry, refusal)
+            self._refused(rule, message, entry, refusal)
             return
         if entry is None:
             if self._has_started:  # those with QoS 1 in front of it begin first
@@ -226,10 +226,9 @@ class Inwards:
             self._latest.note(message.topic, message.payload)
 
     def _refused(
-        self, account: Account, message: Publish, entry: Entry | None, refusal: Refusal
+        self, rule: InRule | None, message: Publish, entry: Entry | None, refusal: Refusal
     ) -> None:
-        account.not_passed[refusal.name] += 1
-        rule = self._rule_for(message.topic)
+        self._account(rule).not_passed[refusal.name] += 1
         log_refusal(message.topic, refusal, None if rule is None else rule.renamed(message.topic))
         if entry is not None:
             is_quiet = refusal.name in _QUIET  # the sender has done nothing wrong
@@ -256,7 +255,7 @@ class Inwards:
                 await self._turns.come(next(self._numbers))
             await self.bus.publish(inward)
         except Refusal as refusal:
-            self._refused(account, message, None, refusal)
+            self._refused(rule, message, None, refusal)
         except asyncio.CancelledError:
             account.not_passed["at_end"] += 1
             raise
@@ -289,7 +288,7 @@ class Inwards:
                     name = next(self._names)
                     await self.bus.until_again()  # and others go meanwhile
             except Refusal as refusal:
-                self._refused(account, entry.message, entry, refusal)
+                self._refused(rule, entry.message, entry, refusal)
                 return
             except ClientClosed:  # the broker sends it again, to the next bridge with this id
                 account.not_passed["left_to_broker"] += 1

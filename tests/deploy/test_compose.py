@@ -67,7 +67,7 @@ def test_there_are_three() -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 class TestEach:
     @pytest.mark.skipif(not compose(), reason="Docker Compose is not installed here")
-    def test_is_what_compose_understands(self, path: Path, tmp_path: Path) -> None:
+    def test_is_what_compose_understands(self, path: Path) -> None:
         whole = json.loads(succeeds(*compose(), "-f", path, "config", "--format", "json"))
         assert set(whole["services"]) == set(services_of(path))
 
