@@ -58,9 +58,9 @@ class Person(AsyncJsonWebsocketConsumer):
         members = await self.channel_layer.group_members(self.room)
         await self.send_json({"people": sorted({info["user"] for info in members.values()})})
 
-    async def send(self, *args: Any, **kwargs: Any) -> None:
+    async def send_json(self, content: Any, close: bool = False) -> None:
         with suppress(OSError, RuntimeError):  # it is closed: Channels calls disconnect next
-            await super().send(*args, **kwargs)
+            await super().send_json(content, close)
 
 
 class Dice(AsyncConsumer):
