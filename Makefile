@@ -10,7 +10,7 @@ NPM_INSTALL = npm install --no-package-lock --no-audit --no-fund --silent
 # A virtual environment with the compiled core.
 COMPILED ?= .venv-compiled
 
-.PHONY: serve test test-python test-compiled wheels test-js test-angular test-go test-rust test-chat lint faces docs dist helm conformance fuzz fuzz-compiled bench bench-compiled soak soak-nodes attacks check-all clean
+.PHONY: serve test test-python test-compiled wheels test-js test-angular test-go test-rust test-chat lint faces docs dist helm conformance conformance-compiled fuzz fuzz-compiled bench bench-compiled soak soak-nodes attacks check-all clean
 
 serve: $(VENV)/run.stamp
 	$(BIN)/kps serve
@@ -102,6 +102,9 @@ CASES ?= core
 conformance: $(VENV)/run.stamp
 	$(BIN)/python -m tests.autobahn.run $(CASES)
 
+conformance-compiled: $(COMPILED)/run.stamp
+	cd $(COMPILED)/checkout && ../bin/python -m tests.autobahn.run $(CASES)
+
 # Looks for inputs on which the core fails, so long for each harness.
 FUZZ_SECONDS ?= 30
 fuzz: $(VENV)/fuzz.stamp
@@ -143,6 +146,7 @@ check-all: test lint
 	$(MAKE) test-angular test-go test-rust
 	$(MAKE) test-chat
 	$(MAKE) conformance CASES=full
+	$(MAKE) conformance-compiled CASES=full
 	$(MAKE) fuzz FUZZ_SECONDS=720
 	$(MAKE) fuzz-compiled FUZZ_SECONDS=720
 	$(MAKE) $(VENV)/bench.stamp

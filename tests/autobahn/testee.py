@@ -16,6 +16,7 @@ import os
 import socket
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable
 
 from kps.io_asyncio.connection import Connection as AsyncioConnection
@@ -24,13 +25,11 @@ from kps.io_sync.connection import Connection as ThreadConnection
 from kps.io_sync.connection import clock
 from kps.protocol.limits import ConnectionLimits
 from kps.protocol.wire.client_handshake import KEY_SIZE, ClientWebSocket
-from kps.protocol.wire.controls import Control, Violation
 from kps.protocol.wire.deflate import deflate
 from kps.protocol.wire.endpoint import Endpoint
 from kps.protocol.wire.frames import Masker, deflated_frame
 from kps.protocol.wire.http import HttpResponse
 from kps.protocol.wire.outbox import Entry, Kind
-from kps.protocol.wire.reader import FrameReader
 from kps.protocol.wire.server_handshake import ServerWebSocket
 from kps.protocol.wire.websocket import Output, State
 
@@ -38,40 +37,69 @@ HOST = "127.0.0.1"
 LIMITS = ConnectionLimits(max_message=16 * 1024 * 1024)  # exactly the suite's largest message
 
 _TEXT, _BINARY = 1, 2
+_LENGTHS = {126: 2, 127: 8}
 
 
-class Binary(bytes):
-    """A message that came as binary."""
+class _Kinds:
+    """Tells which messages came as binary. To the bus they are as good as text; an echo must know.
 
+    It reads the headers of frames beside the connection, which judges whether they are right.
+    """
 
-class _Reader(FrameReader):
-    """Marks binary messages. To the bus they are as good as text, but an echo must tell them."""
+    def __init__(self) -> None:
+        self.are_binary: deque[bool] = deque()
+        """For each message that has begun."""
+        self._unread = bytearray()
+        self._is_open = False  # a WebSocket begins behind an HTTP request or response
+        self._payload = 0  # bytes that are left of a frame
 
-    __slots__ = ("_is_binary",)
+    def feed(self, data: bytes) -> None:
+        self._unread += data
+        if not self._is_open:
+            _, end, behind = self._unread.partition(b"\r\n\r\n")
+            if not end:
+                return
+            self._unread, self._is_open = behind, True
+        while self._skip_payload() and self._read_header():
+            pass
 
-    def _begin_frame(self, *, is_open: bool) -> Violation | None:
-        opcode = self._data[self._position] & 0x0F
+    def _skip_payload(self) -> bool:
+        """Go on behind the payload of a frame; tell whether all of it is here."""
+        here = min(self._payload, len(self._unread))
+        del self._unread[:here]
+        self._payload -= here
+        return not self._payload
+
+    def _read_header(self) -> bool:
+        """Read the header of a frame; tell whether it is here."""
+        unread = self._unread
+        if len(unread) < 2:
+            return False
+        length, is_masked = unread[1] & 0x7F, unread[1] & 0x80
+        begin = 2 + _LENGTHS.get(length, 0)
+        end = begin + (4 if is_masked else 0)
+        if len(unread) < end:
+            return False
+        if begin > 2:
+            length = int.from_bytes(unread[2:begin])
+        opcode = unread[0] & 0x0F
         if opcode in (_TEXT, _BINARY):  # else it goes on with a message, or is a control
-            self._is_binary = opcode == _BINARY
-        return super()._begin_frame(is_open=is_open)
-
-    def _take_waiting(self, messages: list[bytes], *, is_open: bool) -> Control | None:
-        count = len(messages)
-        control = super()._take_waiting(messages, is_open=is_open)
-        messages[count:] = [Binary(each) if self._is_binary else each for each in messages[count:]]
-        return control
+            self.are_binary.append(opcode == _BINARY)
+        del unread[:end]
+        self._payload = length
+        return True
 
 
 class Echo:
     """An endpoint that sends every message back."""
 
     def __init__(self, connection: ServerWebSocket | ClientWebSocket) -> None:
-        is_client = isinstance(connection, ClientWebSocket)
-        connection.reader = _Reader(is_client=is_client, max_message=LIMITS.max_message)
         self._connection = connection
+        self._kinds = _Kinds()
 
     def receive_data(self, data: bytes, now: float) -> None:
         connection = self._connection
+        self._kinds.feed(data)
         connection.feed(data, now)
         if isinstance(connection, ServerWebSocket) and connection.state is State.REQUEST:
             connection.accept()
@@ -86,7 +114,7 @@ class Echo:
             frame = deflated_frame(deflate(message))
         else:
             frame = connection.outbox.text_frame(message)
-        if isinstance(message, Binary):
+        if self._kinds.are_binary.popleft():
             frame = bytes([frame[0] ^ (_TEXT ^ _BINARY)]) + frame[1:]
         connection.queue(Entry(frame, Kind.REPLY), now)
 
