@@ -32,6 +32,7 @@ myst_heading_anchors = 4
 # Code that leaves something out with an ellipsis is no program.
 suppress_warnings = ["misc.highlighting_failure"]
 
+napoleon_numpy_docstring = False
 autodoc_member_order = "groupwise"
 autodoc_default_options = {"members": True}
 python_maximum_signature_line_length = 88
@@ -57,7 +58,7 @@ html_sidebars = {
 
 
 def setup(app: Sphinx) -> None:
-    """Let the pages link to folders, which a checkout can show and a site cannot."""
+    """Let the pages link to folders, which a site cannot show, and keep colons in docstrings."""
 
     def without_folders(app: Sphinx, page: str, source: list[str]) -> None:
         here = Path(app.srcdir, page).parent
@@ -67,4 +68,13 @@ def setup(app: Sphinx) -> None:
             source[0],
         )
 
+    def with_colons(
+        app: Sphinx, what: str, name: str, item: object, options: object, lines: list[str]
+    ) -> None:
+        # napoleon takes what an attribute's first line has before a colon for a type. With an empty
+        # one in front, it leaves the sentence whole.
+        if what in ("attribute", "property") and lines:
+            lines[0] = f": {lines[0]}"
+
     app.connect("source-read", without_folders)
+    app.connect("autodoc-process-docstring", with_colons, priority=400)

@@ -23,7 +23,7 @@ class Counts:
     invalid: int = 0
     """What came was no message of a channel layer: another program has published it."""
 
-    _told: dict[str, int] = field(default_factory=dict, repr=False, compare=False)
+    _told: dict[str, int] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def tell(self) -> None:
         """Write a line of the log for each reason of which there are more than the last time."""

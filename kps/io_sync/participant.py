@@ -120,6 +120,7 @@ class Participant(ABC):
         topic: a dictionary of JSON values. To subscribe again changes it. ``presence`` is called
         with a :class:`kps.Presence` at first and after each change of who is subscribed, as a
         callback for messages would be, with a permission of its own. A server has hooks instead.
+        Both are for a topic, not for a pattern.
 
         With ``group`` this program is a member of the group of that name: each message goes to one
         of its members. They take turns; a message that wants an ack goes to the one that has the

@@ -73,7 +73,7 @@ class MemoryBus:
     which stands still until ``advance`` moves it. That is the time of their timeouts, heartbeats
     and reconnecting; ``asyncio.sleep`` and ``time.sleep`` are not touched.
 
-    All verbs are plain calls but those that let things happen, which have two colours: ``await
+    All methods are plain calls but those that let things happen, which have two forms: ``await
     bus.advance(30)`` on an event loop, ``bus.sync.advance(30)`` in a program of threads.
 
     Faults: set ``reachable`` to ``False`` to have new connections refused; ``latency`` to the

@@ -17,7 +17,9 @@ class Vector:
     """One exchange with a server. ``spec/README.md`` explains the steps."""
 
     name: str
+    """Which one it is, for the report of a failure."""
     steps: Sequence[Mapping[str, Any]]
+    """What clients do, and what they must get, in order."""
     clauses: tuple[str, ...] = ()
     """What it shows: clauses of ``spec/PROTOCOL.md``."""
 

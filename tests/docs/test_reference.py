@@ -1,7 +1,12 @@
-"""The reference has all public names."""
+"""The reference has all public names, and says what each field of a class is."""
 
+import ast
+import dataclasses
 import importlib
+import inspect
+import itertools
 import re
+import textwrap
 
 import pytest
 
@@ -32,3 +37,26 @@ MODULES = (
 def test_it_has_all_names_of(module: str) -> None:
     names = set(importlib.import_module(module).__all__) - _NO_CLASSES - _TYPES
     assert {f"{module}.{name}" for name in names} <= _described()
+
+
+RECORDS = {
+    f"{module}.{name}": item
+    for module in MODULES
+    for name in importlib.import_module(module).__all__
+    if dataclasses.is_dataclass(item := getattr(importlib.import_module(module), name))
+    or hasattr(item, "_fields")
+}
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_each_field_has_a_text(name: str) -> None:
+    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(RECORDS[name]))).body
+    assert isinstance(definition, ast.ClassDef)
+    assert not [
+        field.target.id
+        for field, text in itertools.pairwise([*definition.body, ast.Pass()])
+        if isinstance(field, ast.AnnAssign)
+        and isinstance(field.target, ast.Name)
+        and not field.target.id.startswith("_")
+        and not (isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant))
+    ]

@@ -126,6 +126,7 @@ class Identity:
     name: str
     """Name of the user, device or program, which owns ids; empty for an anonymous client."""
     permissions: Permissions = Permissions()
+    """What it may do."""
     lifetime: float | None = None
     """Seconds until the identity expires, for instance with its token. The server then closes
     the connection with code 4002, at once if this is 0 or less. ``None``: it lasts as long as the

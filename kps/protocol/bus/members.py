@@ -19,6 +19,7 @@ class Presence:
     """Who is subscribed to a topic, and what has changed since the last time."""
 
     topic: str
+    """The topic of which it tells."""
     members: dict[str, Any] | None
     """What each member says about itself (its ``info``, or ``None``), by id. ``None``: there are
     so many that the server tells only their number."""

@@ -66,6 +66,7 @@ class Message(Generic[T]):
     size: int = field(default=0, repr=False, compare=False)
     """Bytes of the message's JSON; within one process, of the JSON that it would have."""
     acknowledgement: Acknowledgement | None = field(default=None, repr=False, compare=False)
+    """For KPS itself: a program asks ``wants_ack``, and calls ``reply``."""
     _epoch: str = field(init=False, repr=False, compare=False)  # of its position, if it has one
     _offset: int = field(init=False, repr=False, compare=False)
     _headers: Mapping[str, str] = field(init=False, repr=False, compare=False)  # if it has some

@@ -27,6 +27,7 @@ class Connected:
     """The client is registered, and has sent its subscriptions."""
 
     client_id: str
+    """The id under which it is registered."""
     again: bool
     """Whether this was a reconnect."""
 
@@ -44,6 +45,8 @@ class Disconnected:
     """A connection of the registered client ended."""
 
     closed: Closed
+    """How it ended: ``code``, the close code of WebSocket (1006 without a close frame), and
+    ``reason``, a text."""
     retry_in: float | None
     """Seconds to the next attempt, or ``None`` if there is none."""
     dropped: int

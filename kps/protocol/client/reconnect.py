@@ -21,6 +21,7 @@ class Backoff:
     first: float = 0.25
     """The wait before the first retry, at least 0.01."""
     factor: float = 2.0
+    """How many times as long as the one before each wait is, until ``longest``."""
     longest: float = 30.0
     """The longest wait. The waits start anew after a connection, but behind the fifth one in a row
     that lived for less than this, and behind each further one, they start one step later."""

@@ -48,10 +48,13 @@ class AckResponse(Generic[R]):
     """The outcome of an ack request for one addressed subscriber (spec, section 6)."""
 
     client_id: str
+    """The id of the subscriber."""
     success: bool
+    """Whether it has handled the message."""
     error: str | None = None
     """What went wrong: the subscriber's own text, or ``disconnected``, ``timeout``,
-    ``queue full``, ``no subscriber for topic``."""
+    ``queue full``, ``no subscriber for topic``; ``absent`` for one that was expected and is not
+    subscribed; for a group also ``no member`` and ``busy``. ``None`` after success."""
     ack_id: str = ""
     """The id of the request: the server's on level 1, the publisher's on level 2."""
     result: R | None = None

@@ -22,7 +22,9 @@ class Position(NamedTuple):
     """
 
     epoch: str
+    """Names the numbering that the offset is of. When a history is lost, a new one begins."""
     offset: int
+    """The number of that message. Later ones of the epoch have larger numbers."""
 
 
 class Places(NamedTuple):

@@ -39,6 +39,7 @@ class ConnectedClient(NamedTuple):
     name: str
     """The name of its identity; empty for an anonymous client."""
     address: str
+    """``host:port`` of its connection or, behind a known proxy, the address that this gives."""
     level: int
     """The level of the protocol."""
     previous: str = ""
@@ -60,6 +61,7 @@ class Subscribing(NamedTuple):
     """A client that wants to subscribe."""
 
     client: ConnectedClient
+    """Who wants to."""
     topic: Scope
     """The topic, or the pattern."""
     info: Any
@@ -79,6 +81,7 @@ class Unsubscribed(NamedTuple):
     """A subscription of a client has ended."""
 
     client: ConnectedClient
+    """Whose it was."""
     topic: Scope
     """The topic, or the pattern."""
     reason: str
@@ -122,8 +125,10 @@ class ClientLeft(NamedTuple):
     """A registered client is gone."""
 
     client: ConnectedClient
+    """Who is gone."""
     closed: Closed
-    """How its connection ended."""
+    """How its connection ended: ``code``, the close code of WebSocket (1006 without a close
+    frame), and ``reason``, a text."""
     dropped: int
     """Messages for it that were dropped: it read too slowly, or was disconnected."""
 

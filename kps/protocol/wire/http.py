@@ -23,9 +23,10 @@ _OURS = frozenset(("connection", "content-length", "content-type", "keep-alive",
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """The head of an HTTP request, as the ``authenticate`` hook sees it."""
+    """The head of an HTTP request, as the hook ``on_upgrade`` sees it."""
 
     method: str
+    """``GET`` for a WebSocket."""
     target: str = field(repr=False)
     """The request target as sent: path and query. ``repr`` hides it: it may hold a token."""
     headers: tuple[tuple[str, str], ...] = field(repr=False)
@@ -40,10 +41,12 @@ class HttpRequest:
 
     @property
     def path(self) -> str:
+        """The path of the target, without the query."""
         return urlsplit(self.target).path
 
     @property
     def query(self) -> str:
+        """The query of the target, as sent, without the ``?``."""
         return urlsplit(self.target).query
 
     def header(self, name: str, default: str = "") -> str:
@@ -100,6 +103,7 @@ class HttpResponse:
     body: bytes = b""
     """Empty with the statuses 204 and 304."""
     content_type: str = "text/plain; charset=utf-8"
+    """The header ``Content-Type``."""
     headers: tuple[tuple[str, str], ...] = field(default=())
     """More header fields, in printable ASCII; not ``Content-Type``, ``Content-Length``, nor others
     of the connection."""
