@@ -48,6 +48,7 @@ RECORDS = {
 }
 
 
+@pytest.mark.pure("it reads the sources of classes")
 @pytest.mark.parametrize("name", RECORDS)
 def test_each_field_has_a_text(name: str) -> None:
     (definition,) = ast.parse(textwrap.dedent(inspect.getsource(RECORDS[name]))).body
