@@ -139,7 +139,7 @@ def templates(node: ast.expr, names: dict[str, list[ast.expr]]) -> list[str]:
             return [re.sub(r"%\(\w+\)[-.\d]*[sdrf]|%[sdr]|\{\w*(![rs])?\}", HOLE, value)]
         case ast.JoinedStr(values):
             parts = [templates(one, names) for one in values]
-            return ["".join(part[0] for part in parts)]
+            return [re.sub(f"{HOLE}+", HOLE, "".join(part[0] for part in parts))]
         case ast.FormattedValue():
             return [HOLE]
         case ast.BinOp(left, ast.Add(), right):
