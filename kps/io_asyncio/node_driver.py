@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import secrets
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Protocol
 
 from kps.io_asyncio.driver import Face
@@ -36,6 +37,8 @@ class NodeDriver(ServerDriver):
 
     answers_for_all = False
     """Whether one node has the figures of all for operators; otherwise each has its own."""
+    harmless: Collection[str] = (ENDED,)
+    """Why links may fall without a warning, if nothing is lost."""
     cluster: Cluster
     _links: Links
 
@@ -94,7 +97,7 @@ class NodeDriver(ServerDriver):
         changes, self.cluster.changes = self.cluster.changes, []
         for node, reason, lost in changes:
             if reason and not self.is_ending:
-                level = logging.INFO if reason == ENDED and not lost else logging.WARNING
+                level = logging.INFO if reason in self.harmless and not lost else logging.WARNING
                 text = "the link to %(node)s fell: %(reason)s; %(lost)d frames are lost"
                 write(level, "link_fell", text, node=node, reason=reason, lost=lost)
             elif not reason:

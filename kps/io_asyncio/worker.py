@@ -17,6 +17,7 @@ from kps.io_asyncio.server_driver import Carrier, ServerDriver
 from kps.io_asyncio.tls_listener import TlsListener
 from kps.io_common.handing import BEAT, Channel, Place, What
 from kps.protocol.cluster.config import ClusterConfig
+from kps.protocol.cluster.link import ENDED, LOST
 from kps.protocol.dialect.address import Address
 
 _LOOK = 0.01  # seconds between two looks whether the other workers are there
@@ -48,6 +49,7 @@ class WorkerDriver(NodeDriver):
     """Runs the hub of a worker, and its links to the others."""
 
     answers_for_all = True
+    harmless = (ENDED, LOST)  # of a worker that ends unexpectedly the parent tells
     _links: NodeLinks
     place: Place
     ended: Callable[[], None]

@@ -171,7 +171,7 @@ BAD = {
         f'[a]\ntoken = "{ALICE}"\n[b]\ntoken = "{digest(ALICE)}"',
         "'b': it has a token of 'a'",
     ),
-    "table twice": (f'[a]\ntoken = "{ALICE}"\n[a]\n', "it is not TOML (at line 3, column 3)"),
+    "table twice": (f'[a]\ntoken = "{ALICE}"\n[a]\n', "it has a name twice (at line 3, column 3)"),
 }
 
 

@@ -21,6 +21,8 @@ VERSION = 1
 """Of what nodes tell each other. All nodes of this version understand all of it."""
 ENDED = "the node has ended"
 """Why a link falls in good order."""
+LOST = "the connection is lost"
+"""Why a link falls whose carrier has broken."""
 
 _GREETING, _DATA, _FAREWELL = 1, 2, 3
 
@@ -94,7 +96,7 @@ class Link:
     def close(self) -> None:
         """End, because the carrier has broken."""
         self._is_open = False
-        self._begin_anew("the connection is lost")
+        self._begin_anew(LOST)
         self._ready.clear()
 
     def receive(self, chunk: bytes, now: float) -> None:
