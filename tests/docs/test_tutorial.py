@@ -40,7 +40,8 @@ class Person:
             text=True,
         )
         self._said = Queue[str]()
-        Thread(target=self._read, daemon=True).start()
+        self.reader = Thread(target=self._read, daemon=True)
+        self.reader.start()
 
     def types(self, line: str) -> None:
         assert self.process.stdin is not None
@@ -78,6 +79,7 @@ def start() -> Iterator[Start]:
         def started(*command: str) -> Person:
             person = Person(*command)
             stack.enter_context(person.process)
+            stack.callback(person.reader.join)  # which must not read what is closed
             stack.callback(person.process.kill)
             return person
 
