@@ -24,8 +24,10 @@ any client works with any server.
 
 | | asyncio | threads |
 |---|---|---|
-| callbacks | coroutine functions on the event loop, plain functions in a pool of threads | plain functions only, all those of a client or server on one thread |
-| callbacks with `inline=True` | plain functions, on the event loop | on the thread that reads the socket |
+| callbacks | coroutine functions on the event loop, plain functions in a pool of threads \
+| plain functions only, all those of a client or server on one thread |
+| callbacks with `inline=True` | plain functions, on the event loop \
+| on the thread that reads the socket |
 | threads of a server | none for a connection | one for each connection |
 | threads of a client | none | one, and one more once it has a callback |
 | who may call the methods | the thread of their event loop; others get `WrongThread` | any thread |
