@@ -134,6 +134,7 @@ export class Charts {
   }
 
   add(sample) {
+    if (this.#samples.at(-1)?.time > sample.time) this.#samples = []; // the clock was set back
     const before = this.#samples.at(-1);
     this.#samples.push({ ...sample, isNew: !before || sample.time - before.time > GAP });
     while (this.#samples[0].time < sample.time - SPAN) this.#samples.shift();

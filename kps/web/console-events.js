@@ -1,10 +1,12 @@
 // What happens on the server: clients that come and go, what is refused, nodes. It is told on request, from before this page was
 // opened on.
 
+import { Latest } from './console-latest.js';
 import { byId, clientName, clock, count, make, number, reveal, setText, some } from './console-view.js';
 
 const TOPIC = '__kps/events';
 const KEPT = 400;
+const REFUSALS = ['refused', 'login_refused', 'origin_refused', 'fault'];
 const NORMAL = [1000, 1001, 1005, 4001, 4003]; // close codes by which clients leave, are replaced or dismissed
 
 const quoted = (text) => `“${reveal(String(text))}”`;
@@ -35,7 +37,7 @@ const isTrouble = ({ event, code, dropped }) =>
 export class Events {
   #client;
   #openClient;
-  #events = new Map(); // by the node and the id, in the order of time
+  #events = new Latest(KEPT); // by the node, its run and the id
   #seen = {}; // what the server has told, by node
   #count; // of all events, as the figures told when they were asked for last
   #isAsking = false;
@@ -58,7 +60,7 @@ export class Events {
       const { events, seen } = await this.#client.request(TOPIC, { since: this.#seen }, { timeout: 10_000 });
       this.#count = howMany;
       this.#seen = { ...this.#seen, ...seen };
-      for (const event of Array.isArray(events) ? events : []) this.#add(event);
+      for (const event of Array.isArray(events) ? events : []) this.#add(event, seen?.[event.node]?.[0]);
       this.#said = 'Nothing has happened yet. Clients that come and go, and what the server refuses, appear here.';
       this.#draw();
     } catch (error) {
@@ -76,20 +78,21 @@ export class Events {
   /** The server tells nothing. */
   refuse(reason) {
     this.#events.clear();
+    this.#seen = {};
     this.#said = reason;
     this.#draw();
   }
 
-  #add(event) {
-    const key = `${event.node} ${number(event.id)}`;
-    this.#events.delete(key); // one that came again is the latest
-    this.#events.set(key, { ...event, time: Date.now() - number(event.ago) * 1000 });
-    while (this.#events.size > KEPT) this.#events.delete(this.#events.keys().next().value);
+  /** A node that begins anew counts its events anew, so `run` says which one of its lives it was. */
+  #add(event, run) {
+    const key = `${event.node} ${run} ${number(event.id)}`;
+    const source = `${REFUSALS.includes(event.event)} ${event.network}`;
+    this.#events.add(source, key, { ...event, time: Date.now() - number(event.ago) * 1000 });
   }
 
   #draw() {
     const wantsTrouble = byId('events-form').elements.kind.value === 'trouble';
-    const all = [...this.#events.entries()].reverse().filter(([, event]) => WORDS[event.event]);
+    const all = this.#events.entries.reverse().filter(([, event]) => WORDS[event.event]);
     const chosen = all.filter(([, event]) => !wantsTrouble || isTrouble(event));
     const list = byId('happened');
     const known = new Map([...list.children].map((line) => [line.key, line]));

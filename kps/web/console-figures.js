@@ -55,7 +55,8 @@ export class Sparks {
       this.#points.get(key).push([now, rate]);
     }
     for (const [key, points] of this.#points) {
-      while (points.length && points[0][0] < now - MINUTE) points.shift();
+      // A clock that was set back has points in the future, too.
+      while (points.length && (points[0][0] < now - MINUTE || points[0][0] > now)) points.shift();
       if (!points.length) this.#points.delete(key);
     }
   }

@@ -39,7 +39,7 @@ export class List {
     this.#words = words;
     this.#table = new Table(section, columns, keyOf, () => this.#changed());
     this.#filter.addEventListener('input', () => this.#changed());
-    this.#further.addEventListener('click', () => { this.#limit += AT_ONCE; this.#changed(); });
+    this.#further.addEventListener('click', () => { this.#limit = Math.min(MOST, this.#limit + AT_ONCE); this.#changed(); });
     this.draw();
   }
 

@@ -86,6 +86,7 @@ export class Look {
       this.failed(error);
     }
     this.status.hidden = !this.status.textContent;
+    clearTimeout(this.#timer); // of another look that was under way
     if (!this.isClosed) this.#timer = setTimeout(() => this.look(), PACE);
   }
 

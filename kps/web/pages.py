@@ -15,8 +15,8 @@ _TYPES = {
 _CLIENTS = ("kps.js", "client.js")  # for ES modules, and for all else
 _PAGE = "console.html"
 _PARTS = (
-    *("charts", "client", "details", "events", "figures", "link", "list", "lists", "look"),
-    *("publish", "table", "theme", "tips", "topic", "view", "watch"),
+    *("charts", "client", "details", "events", "figures", "latest", "link", "list", "lists"),
+    *("look", "publish", "table", "theme", "tips", "topic", "view", "watch"),
 )
 FILES = (
     *_CLIENTS,

@@ -84,6 +84,15 @@ describe('for operators', { skip: pages.missing }, () => {
       assert.equal(await page.locator('#clients tbody tr').count(), 231);
     });
 
+    test('whoever asks for more again and again gets all that the server tells', async (t) => {
+      for (let number = 0; number < 230; number++) await connect(t, { id: `n${number}` }, hub);
+      const page = await openConsole(t, {}, hub);
+      await isShown(page, '#clients .note', '200 of 231');
+      await page.locator('#clients .further').scrollIntoViewIfNeeded();
+      await page.evaluate(() => { for (let times = 0; times < 10; times++) document.querySelector('#clients .further').click(); });
+      await isShown(page, '#clients .note', /^231$/);
+    });
+
     test('a search that finds nothing says so', async (t) => {
       const page = await openConsole(t, {}, hub);
       await isShown(page, '#clients tbody tr', 'you');
@@ -227,6 +236,20 @@ describe('for operators', { skip: pages.missing }, () => {
     await isShown(page, '#events .note', '1 problem');
     await page.locator('#happened').getByRole('button', { name: 'early' }).first().click();
     await isShown(page, '#details .said', 'It is not connected any more.');
+  });
+
+  test('events of a server that has begun anew are beside those from before', async (t) => {
+    const first = await serve();
+    t.after(() => first.kill());
+    await connect(t, { id: 'early' }, first);
+    const page = await openConsole(t, { allowed: UNREACHABLE }, first);
+    await isShown(page, '#happened li', /early\s*connected from 127/);
+    await first.kill();
+    const second = await serve({ port: first.port });
+    t.after(() => second.kill());
+    await connect(t, { id: 'late' }, second);
+    await isShown(page, '#happened li', /late\s*connected from 127/);
+    await isShown(page, '#happened li', /early\s*connected from 127/);
   });
 
   test('several workers are asked as one', async (t) => {

@@ -29,6 +29,7 @@ from kps.protocol.server.insight import (
     written,
 )
 from kps.protocol.server.journal import KEPT, REFUSALS
+from kps.protocol.server.latest import Latest
 from kps.protocol.server.ports import Answer, Asker, Opens, Question
 from kps.protocol.server.recorder import add_up
 from kps.protocol.server.search import natural, put_in_order
@@ -301,18 +302,14 @@ def _read_since(fields: Fields, nodes: Collection[str]) -> dict[str, list[float]
 def _latest(events: list[Fields]) -> list[Fields]:
     """Return the latest refusals of all nodes, and the latest other events, in the order of time.
 
-    They are as many of each as one node keeps, so here too refusals push out no other event.
+    They are as many of each as one node keeps, and by its rules, so here too floods push out their
+    like only.
     """
     events.sort(key=lambda event: -event["ago"])
-    room = {True: KEPT, False: KEPT}
-    latest: list[Fields] = []
-    for event in reversed(events):
-        is_refusal = event["event"] in REFUSALS
-        if room[is_refusal]:
-            room[is_refusal] -= 1
-            latest.append(event)
-    latest.reverse()
-    return latest
+    kept: tuple[Latest[int], Latest[int]] = Latest(KEPT), Latest(KEPT)
+    for place, event in enumerate(events):
+        kept[event["event"] in REFUSALS].add(event.get("network", ""), place, place)
+    return [events[place] for place in sorted(chain(*kept))]
 
 
 def _value(value: object) -> object:

@@ -1,15 +1,17 @@
 """The latest events of a server and its refusals, for those who watch it (spec, 12.8).
 
 Refusals may come in very great numbers, and whoever causes them chooses what they say. So they have
-a place of their own, in which equal ones are counted, and push out no other event.
+a place of their own, in which equal ones are counted, and push out no other event. And whoever
+comes and goes without end, or is refused, pushes out only what is from the same address.
 """
 
-from collections import OrderedDict, deque
 from collections.abc import Callable
+from functools import lru_cache
 from itertools import chain
 from operator import attrgetter
 from typing import Final
 
+from kps.protocol.access.admission import host_of, origin_of
 from kps.protocol.dialect.envelope import Fields, InvalidMessage
 from kps.protocol.server.events import (
     ClientDismissed,
@@ -20,9 +22,10 @@ from kps.protocol.server.events import (
     OriginRefused,
     SessionFailed,
 )
+from kps.protocol.server.latest import Latest
 
 KEPT = 200
-"""Events that are kept, and as many refusals. They take about 2.3 MB at most."""
+"""Events that are kept, and as many refusals. They take about 2.7 MB at most."""
 
 TOLD: frozenset[type] = frozenset(
     (ClientRegistered, ClientLeft, ClientDismissed, LoginRefused, OriginRefused, SessionFailed)
@@ -64,13 +67,15 @@ class Journal:
         self._now = now
         self.number = 0
         """How many events there have been: the number of the latest one."""
-        self._events: deque[Noted] = deque(maxlen=KEPT)
-        self._refusals: OrderedDict[tuple[object, ...], Noted] = OrderedDict()
+        self._events: Latest[Noted] = Latest(KEPT)
+        self._refusals: Latest[Noted] = Latest(KEPT)
 
     def note(self, kind: str, **facts: object) -> None:
         """Keep an event. What is empty is left out, and texts are cut."""
         self.number += 1
-        self._events.append(Noted(kind, _plain(facts), self.number, self._now()))
+        plain = _plain(facts)
+        noted = Noted(kind, plain, self.number, self._now())
+        self._events.add(plain.get("network", ""), self.number, noted)
 
     def take(self, event: HubEvent) -> None:
         """Keep an event of the core, which is one of :data:`TOLD`."""
@@ -101,7 +106,7 @@ class Journal:
     def since(self, number: int) -> list[Fields]:
         """Describe what has come since the event of some number, in the order of time."""
         now = self._now()
-        found = [one for one in chain(self._events, self._refusals.values()) if one.number > number]
+        found = [one for one in chain(self._events, self._refusals) if one.number > number]
         return [one.fields(now) for one in sorted(found, key=attrgetter("number"))]
 
     def _count(self, kind: str, facts: Fields) -> None:
@@ -109,19 +114,28 @@ class Journal:
         self.number += 1
         plain = _plain(facts)
         key = (kind, *plain.items())
-        known = self._refusals.pop(key, None)
+        network = plain.get("network", "")
+        known = self._refusals.take(network, key)
         if known is None:
             known = Noted(kind, plain, self.number, self._now())
         else:
             known.number, known.time, known.count = self.number, self._now(), known.count + 1
-        self._refusals[key] = known
-        if len(self._refusals) > KEPT:
-            self._refusals.popitem(last=False)
+        self._refusals.add(network, key, known)
 
 
 def _plain(facts: Fields) -> Fields:
-    return {
+    plain = {
         name: value[:_LONGEST] if isinstance(value, str) else value
         for name, value in facts.items()
         if value
     }
+    address = plain.get("address")
+    if address is not None:
+        plain["network"] = _network(host_of(address))
+    return plain
+
+
+@lru_cache(maxsize=256)
+def _network(host: str) -> str:
+    """Return what counts as one address. A host that has come before costs little."""
+    return origin_of(host)

@@ -218,6 +218,20 @@ def test_floods_at_nodes_push_out_their_like_only() -> None:
     ]
 
 
+def test_a_flood_of_one_address_pushes_out_nothing_of_another_node() -> None:
+    court = Court()
+    error = InvalidMessage("no", "forbidden")
+    for node, client_id, count in (("n3", "victim", 1), ("n1", "c", KEPT), ("n2", "d", KEPT)):
+        journal = court.cluster[node].hub.state.journal
+        assert journal is not None
+        for number in range(count):
+            journal.refused(f"{client_id}{number}", f"192.0.2.{node[1]}:1", error, {})
+        court.cluster.advance(0.1)
+    refusals = [one for one in court.ask("events")["events"] if one["event"] == "refused"]
+    assert len(refusals) == KEPT
+    assert refusals[0]["client"] == "victim0"
+
+
 def test_a_node_that_says_nothing_is_waited_for_a_second() -> None:
     court = Court()
     court.client("n2", "near")

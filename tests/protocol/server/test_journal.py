@@ -28,9 +28,11 @@ def told(stage: Stage, number: int = 0) -> list[Fields]:
     """The events, without what tells one of them."""
     events = journal_of(stage).since(number)
     return [
-        {name: value for name, value in event.items() if name not in ("id", "ago", "address")}
-        for event in events
+        {name: value for name, value in event.items() if name not in _OF_EACH} for event in events
     ]
+
+
+_OF_EACH = ("id", "ago", "address", "network")
 
 
 def test_clients_that_come_and_go() -> None:
@@ -47,6 +49,7 @@ def test_clients_that_come_and_go() -> None:
     ]
     first, *_ = journal_of(stage).since(0)
     assert (first["ago"], first["address"]) == (2.0, "192.0.2.1:40000")
+    assert first["network"] == "192.0.2.1"
 
 
 def test_equal_refusals_are_one_that_is_counted() -> None:
@@ -161,6 +164,31 @@ def test_floods_push_out_their_like_only() -> None:
     assert (len(kept), kept[0]["client"]) == (KEPT, f"c{2 * KEPT}")
 
 
+@pytest.mark.parametrize("flood", ["192.0.2.66:{}", "[2001:db8:0:6::{:x}]:1"])
+def test_a_flood_of_one_address_pushes_out_nothing_of_others(flood: str) -> None:
+    journal = Journal(lambda: 0.0)
+    refusal = InvalidMessage("no", "forbidden")
+    journal.note("node_down", other="n2", reason="silent")
+    journal.take(ClientDismissed("a", "b", ""))
+    journal.note("connected", client="victim", address="192.0.2.1:1")
+    journal.refused("victim", "192.0.2.1:1", refusal, {})
+    journal.take(SessionFailed("here", ValueError()))
+    for number in range(3 * KEPT):
+        address = flood.format(number)
+        journal.note("connected", client=f"c{number}", address=address)
+        journal.refused(f"c{number}", address, refusal, {})
+        journal.take(LoginRefused(address, "no"))
+    kept = journal.since(0)
+    assert [event["event"] for event in kept[:5]] == [
+        "node_down",
+        "dismissed",
+        "connected",
+        "refused",
+        "fault",
+    ]
+    assert len(kept) == 2 * KEPT
+
+
 def test_which_are_refusals() -> None:
     """Whoever puts events of several nodes together asks for that."""
     journal = Journal(lambda: 0.0)
@@ -175,7 +203,7 @@ def test_which_are_refusals() -> None:
         journal.take(event)
     kinds = {one["event"] for one in journal.since(0)}
     assert kinds == REFUSALS | {"connected", "dismissed"}
-    assert {one.kind for one in journal._refusals.values()} == REFUSALS
+    assert {one.kind for one in journal._refusals} == REFUSALS
 
 
 def test_long_texts_are_cut() -> None:
