@@ -43,7 +43,9 @@ export class TopicDetails extends Look {
     });
     const list = (value) => (Array.isArray(value) ? value : []);
     const [groups, subscriptions, patterns] = [list(told.groups), list(told.subscriptions), list(told.patterns)];
-    if (groups.length) this.#groups.show(`Groups (${count(groups.length)})`, groups, this.#group);
+    const groupCount = number(told.group_count) || groups.length;
+    const rest = groups.length < groupCount ? `The first ${count(groups.length)} are shown.` : '';
+    if (groups.length) this.#groups.show(`Groups (${count(groupCount)})`, groups, this.#group, rest);
     else this.#groups.hide();
     const all = number(told.subscribers);
     this.#subscribers.show(`Subscribers (${count(all)})`, subscriptions, (one) => this.#subscriber(one),

@@ -59,6 +59,10 @@ class Group:
             if member.subscriber not in leaving:
                 yield member
 
+    def count_present(self) -> int:
+        """Count the members that have not left."""
+        return sum(1 for _ in self.present()) if self._leaving else len(self.members)
+
     def join(self, subscriber: Subscriber, concurrency: int) -> None:
         """Take in a member, or change how much one takes at a time."""
         member = self.members.get(subscriber)

@@ -56,7 +56,10 @@ def count_members(subject: Subject, elsewhere: tuple[type, ...]) -> int:
 
     A client is counted for each group.
     """
-    return sum([len(members_here(group, elsewhere)) for group in subject.own_groups.values()])
+    groups = subject.own_groups.values()
+    if not elsewhere:
+        return sum([group.count_present() for group in groups])
+    return sum([len(members_here(group, elsewhere)) for group in groups])
 
 
 class Subjects:

@@ -1,11 +1,12 @@
 """Answers questions about a cluster: each node looks at what it has (spec, 12.8)."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from kps.protocol.bus.subscriber import Subscriber
 from kps.protocol.cluster.survey import Survey, Told
-from kps.protocol.dialect.envelope import load, write
+from kps.protocol.dialect.envelope import InvalidMessage, load, write
 from kps.protocol.server.desk import Desk, Parts
 from kps.protocol.server.insight import Insight, Look
 from kps.protocol.server.ports import Opens
@@ -42,10 +43,19 @@ class ClusterDesk(Desk):
                 done({**gathered[0], **gathered[1]})
 
         def told(answers: Told) -> None:
-            gather({node: load(answer) for node, answer in answers.items()})
+            gather(_readable(answers))
 
         self._survey.ask(_ASK + what, about, patience=_PATIENCE, done=told)
         super().spread(what, about, gather)
+
+
+def _readable(answers: Told) -> Parts:
+    """Read what nodes have told. One whose answer is no JSON counts as one that says nothing."""
+    parts = {}
+    for node, answer in answers.items():
+        with suppress(InvalidMessage):
+            parts[node] = load(answer)
+    return parts
 
 
 def _in_bytes(look: Look) -> Callable[..., None]:

@@ -6,7 +6,7 @@ each client of the protocol can ask, and the server may answer later, as any sub
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, Final
 
 from kps.protocol.access import rules
@@ -15,10 +15,11 @@ from kps.protocol.access.rules import RESERVED
 from kps.protocol.bus.ack_request import AckOwner, Keeper
 from kps.protocol.bus.subscriber import Subscriber
 from kps.protocol.dialect.codes import LIMIT_REACHED
-from kps.protocol.dialect.envelope import Fields, InvalidMessage, load, shown, text, write
+from kps.protocol.dialect.envelope import Fields, InvalidMessage, load, shown, text
 from kps.protocol.dialect.outcome import as_json
 from kps.protocol.dialect.requests import Ask
 from kps.protocol.patterns import Scope
+from kps.protocol.server.fitting import fitting
 from kps.protocol.server.insight import (
     CLIENT_SORTS,
     MOST_LISTED,
@@ -31,7 +32,7 @@ from kps.protocol.server.insight import (
 from kps.protocol.server.journal import KEPT, REFUSALS
 from kps.protocol.server.latest import Latest
 from kps.protocol.server.ports import Answer, Asker, Opens, Question
-from kps.protocol.server.recorder import add_up
+from kps.protocol.server.recorder import SECONDS, add_up
 from kps.protocol.server.search import natural, put_in_order
 from kps.protocol.server.state import ServerState
 from kps.protocol.server.topic_figures import TopicFigures, merged
@@ -49,7 +50,8 @@ _MOST_NODES = 1024  # of which a client may say what events it has seen
 # Units of work (see ``turns``).
 _QUESTION = 50
 _SEEN = 4  # for each client or topic that a search looks at
-_LISTED = 8  # subscriptions, or subscribers, for one unit
+_TOLD = 8  # for each of them in the answer
+_LISTED = 8  # subscriptions, subscribers or groups, for one unit
 
 Parts = Mapping[str, Any]
 """What nodes have told, by their names."""
@@ -94,7 +96,7 @@ class Desk:
         if isinstance(answer, str):
             acks.answer(program, ack_id, answer)
         else:
-            told = write(answer)
+            told = fitting(answer)
             acks.answer(program, ack_id, None, as_json(told), len(told))
 
     def spread(self, what: str, about: object, done: Callable[[Parts], object]) -> None:
@@ -150,7 +152,7 @@ class Desk:
     ) -> Question:
         if self._searches >= _SEARCHES:
             raise InvalidMessage("too many searches are under way", LIMIT_REACHED)
-        self._state.turns.left -= things * _SEEN
+        self._state.turns.left -= things * _SEEN + min(things, about["limit"]) * _TOLD
 
         def found(answer: Answer, parts: Parts) -> None:
             self._searches -= 1
@@ -165,7 +167,7 @@ class Desk:
     # -- one of them ------------------------------------------------------------------------
 
     def _client(self, asker: Asker, fields: Fields) -> Question:
-        client_id = _read_id(fields)
+        client_id = _read_id(fields, self._state.limits.max_id)
         may_disconnect = matches(client_id, asker.permissions.disconnect)
         self._state.turns.left -= MOST_LISTED // _LISTED
 
@@ -185,7 +187,8 @@ class Desk:
             raise _bad("missing or invalid topic")
         subject = self._state.bus.routes.find(scope_in(kind, name))
         if subject is not None:
-            self._state.turns.left -= len(subject.subscribers) // _LISTED
+            listed = len(subject.subscribers) + len(subject.own_groups)
+            self._state.turns.left -= listed // _LISTED
 
         def told(answer: Answer, parts: Parts) -> None:
             answer(_merge_topic(scope_in(kind, name), list(parts.values())))
@@ -193,7 +196,8 @@ class Desk:
         return lambda answer: self.spread("topic", {"key": [kind, name]}, partial(told, answer))
 
     def _disconnect(self, asker: Asker, fields: Fields) -> Question:
-        client_id, reason = _read_id(fields), text(fields, "reason")
+        client_id = _read_id(fields, self._state.limits.max_id)
+        reason = text(fields, "reason")
         rules.check_disconnect(client_id, asker.permissions)
         if len(reason) > _LONGEST:
             raise _bad(f"the reason has more than {_LONGEST} characters")
@@ -212,6 +216,8 @@ class Desk:
     # -- what happens -----------------------------------------------------------------------
 
     def _record(self, asker: Asker, fields: Fields) -> Question:
+        self._state.turns.left -= SECONDS * (1 + len(self._state.others))
+
         def told(answer: Answer, parts: Parts) -> None:
             records = list(parts.values())
             age = sum(record.pop("age") for record in records) / len(records)
@@ -256,10 +262,11 @@ def _nobody(client_id: str) -> str:
     return f"no client has the id {shown(client_id)}"
 
 
-def _read_id(fields: Fields) -> str:
+def _read_id(fields: Fields, most: int) -> str:
     client_id = text(fields, "id")
     if not client_id:
         raise _bad("missing id")
+    rules.check_length(client_id, "id", most)
     return client_id
 
 
@@ -346,8 +353,10 @@ def _merge_topic(key: Scope, parts: Sequence[Fields]) -> Fields:
         known[1] += waiting
     told["groups"] = [
         {"group": name, "members": count, "waiting": waiting}
-        for name, (count, waiting) in members.items()
+        for name, (count, waiting) in islice(members.items(), MOST_LISTED)
     ]
+    if figures.groups > len(told["groups"]):
+        told["group_count"] = figures.groups
     if isinstance(key, str):
         patterns: dict[str, int] = {}
         for name, count in chain.from_iterable(part["patterns"] for part in parts):

@@ -5,6 +5,7 @@ once, or later if there is very much to look at. In a cluster each node is asked
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from heapq import nsmallest
 from itertools import chain, islice
 from operator import attrgetter
 from typing import Any
@@ -30,7 +31,7 @@ Tell = Callable[[Any], object]
 Look = Callable[[Any, Tell], None]
 
 MOST_LISTED = 500
-"""Subscriptions of a client, and subscribers of a topic, that are listed."""
+"""Subscriptions of a client, and subscribers and groups of a topic, that are listed."""
 
 _TOLD = 2  # units of work (see ``turns``) for an event
 _MOST_PATTERNS = 100  # that have a topic, and are listed
@@ -181,7 +182,9 @@ class Insight:
         """Tell all about one topic or pattern."""
         state, key = self._state, scope_in(*about["key"])
         subject = state.bus.routes.find(key)
-        groups = [] if subject is None else list(subject.own_groups.values())
+        # By their names, so that all nodes tell of the same ones.
+        own = {} if subject is None else subject.own_groups
+        groups = [own[name] for name in nsmallest(MOST_LISTED, own)]
         listed = list(islice(chain(self._subscribers(key), self._members(groups)), MOST_LISTED))
         told: Fields = {
             "figures": list(figures_of(state, key)),

@@ -9,9 +9,9 @@ from kps.protocol.access.rules import RESERVED
 from kps.protocol.bus.census import audience
 from kps.protocol.bus.publication import Publication
 from kps.protocol.bus.subscriber import Subscriber
-from kps.protocol.dialect.envelope import write
 from kps.protocol.patterns import Key, Scope, scope_of
 from kps.protocol.server.clients import figures
+from kps.protocol.server.fitting import fitting
 from kps.protocol.server.state import ServerState
 from kps.protocol.server.topic_figures import TopicFigures, first_of
 
@@ -113,6 +113,6 @@ class Monitor:
             "topics": [figures.fields(key) for key, figures in topics],
             **more,
         }
-        reached = self._publish(Publication(STATS_TOPIC, state.config.id, write(told)))
+        reached = self._publish(Publication(STATS_TOPIC, state.config.id, fitting(told)))
         state.stats.own_published += 1
         state.stats.own_delivered += reached

@@ -78,6 +78,8 @@ class Recorder:
 def add_up(records: Iterable[Mapping[str, list[float]]]) -> dict[str, list[float]]:
     """Add up the records of several servers, whose last seconds are the same, about."""
     found = list(records)
+    if len(found) == 1:
+        return {name: found[0][name] for name in NAMES}
     total: dict[str, list[float]] = {}
     for name in NAMES:
         columns = [record[name] for record in found]

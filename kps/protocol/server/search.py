@@ -38,7 +38,7 @@ class Search(Generic[T]):
         self._order = order
         self._most = most
         self._descending = descending
-        self._done = done
+        self._done: Callable[[Search[T]], object] | None = done
         self._place = 0  # of the next thing
         self._best: list[tuple[Any, str, T]] = []
 
@@ -52,8 +52,12 @@ class Search(Generic[T]):
         while self._place < len(self._things):
             self._look()
             yield _STEP
-        done, self._done = self._done, _do_nothing
-        done(self)
+        if self._done is None:
+            return
+        yield min(self.found, self._most)  # for what is done with the first ones
+        done, self._done = self._done, None
+        if done is not None:
+            done(self)
 
     def _look(self) -> None:
         """Look at the next few things."""
@@ -75,10 +79,6 @@ def put_in_order(found: list[tuple[Any, str, T]], *, descending: bool) -> None:
     """Sort things, each behind its value and its name, by these, as :class:`Search` says."""
     found.sort(key=lambda one: one[1])
     found.sort(key=lambda one: one[0], reverse=descending)
-
-
-def _do_nothing(search: "Search[T]") -> None:
-    """What is done has been done."""
 
 
 def natural(name: str) -> str:

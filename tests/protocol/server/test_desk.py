@@ -6,10 +6,12 @@ import pytest
 
 from kps.protocol.access.identity import Identity, Permissions
 from kps.protocol.bus.history import History
+from kps.protocol.dialect.envelope import write
 from kps.protocol.patterns import InGroup, Pattern
 from kps.protocol.server import desk
 from kps.protocol.server.events import ClientDismissed
-from kps.protocol.server.insight import CLIENT_SORTS
+from kps.protocol.server.fitting import MOST_BYTES
+from kps.protocol.server.insight import CLIENT_SORTS, MOST_LISTED
 from kps.protocol.server_limits import ServerLimits
 from tests.protocol.helpers import Fields, Peer, Stage
 from tests.protocol.server.test_groups_at_the_server import (
@@ -182,6 +184,8 @@ class TestQuestions:
             ("client", {"id": 5}),
             ("disconnect", {}),
             ("disconnect", {"id": ""}),
+            ("disconnect", {"id": "x" * 257}),
+            ("client", {"id": "x" * 257}),
             ("disconnect", {"id": "a", "reason": "x" * 257}),
             ("topic", {}),
             ("topic", {"topic": 5}),
@@ -575,6 +579,18 @@ class TestWork:
         much = spent(court.stage, court.asker, question("clients", ack_id="2"))
         assert much - little >= 400
 
+    def test_a_search_is_charged_for_what_it_tells(self) -> None:
+        court = Court()
+        court.crowd(400)
+        little = spent(court.stage, court.asker, question("clients", {"limit": 1}))
+        much = spent(court.stage, court.asker, question("clients", {"limit": 400}, "2"))
+        assert much - little >= 400
+
+    def test_the_record_is_charged_for_its_seconds(self) -> None:
+        court = Court()
+        bare = spent(court.stage, court.asker, question("client", {"id": "nobody"}))
+        assert spent(court.stage, court.asker, question("record", ack_id="2")) >= bare + 200
+
     def test_it_is_done_in_slices(self) -> None:
         court = Court()
         court.crowd(1500)
@@ -625,3 +641,46 @@ def test_keys_are_kept_as_they_are() -> None:
         {"pattern": "n*", "subscribers": 1, "published": 0},
         {"topic": "n*", "subscribers": 2, "published": 0, "groups": 1},
     ]
+
+
+class TestLength:
+    """An answer fits into one message of a client, which takes 1 MiB by default."""
+
+    def size(self, court: Court, name: str, **about: Any) -> int:
+        return len(write(court.ask(name, **about)))
+
+    def test_groups_without_end(self) -> None:
+        court = Court()
+        for number in range(12):
+            peer = peer2(court.stage, f"c{number}")
+            peer.ask(
+                *[join("t", f"{number:02}-{group:02}" + "\u4e00" * 240) for group in range(50)]
+            )
+        told = court.ask("topic", topic="t")
+        assert (len(told["groups"]), told["group_count"]) == (MOST_LISTED, 600)
+        assert told["groups"][-1]["group"].startswith("09-49")
+        assert len(told["subscriptions"]) == MOST_LISTED
+
+    def test_long_names_of_very_many(self) -> None:
+        court = Court(limits=ServerLimits(max_id=1000, max_topic=1000))
+        for number in range(400):
+            name = "\U0001f600" * 990 + f"{number:03}"
+            peer2(court.stage, name).ask({"action": "subscribe", "topic": name})
+        for name in ("clients", "topics"):
+            told = court.ask(name, limit=1000)
+            assert 200 < len(told[name]) < told["found"]
+            assert len(write(told)) <= MOST_BYTES
+
+    def test_refusals_of_what_somebody_has_chosen_push_no_other_event_out(self) -> None:
+        court = Court()
+        peer = peer2(court.stage, "\U0001f600" * 256)
+        long = "\x01" * 300
+        for number in range(200):
+            court.stage.finish()
+            request = dict.fromkeys(("action", "topic", "pattern", "group"), f"{number}{long}")
+            assert peer.ask(request)[0]["action"] == "error"
+        told = court.ask("events")
+        assert len(write(told)) <= MOST_BYTES
+        kinds = [one["event"] for one in told["events"]]
+        assert kinds[:2] == ["connected", "connected"]
+        assert kinds.count("refused") > 100

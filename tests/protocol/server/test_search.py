@@ -34,6 +34,14 @@ def search(things: list[Thing], most: int, *, descending: bool = False) -> Searc
     return made
 
 
+def test_what_is_done_with_the_first_ones_counts_as_work() -> None:
+    """Otherwise many searches could end in one slice."""
+    things = [(number, "x") for number in range(70)]
+    made = Search(things, lambda one: one, 50, descending=False, done=lambda _: None)
+    assert list(made.steps())[-1] == 50
+    assert list(made.steps()) == []
+
+
 @given(
     st.lists(st.tuples(st.integers(-2, 5), st.text("ab", max_size=2)), max_size=400),
     st.integers(1, 50),
