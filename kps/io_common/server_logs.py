@@ -50,12 +50,18 @@ def log_hub_event(event: HubEvent, write: Write = write_now) -> None:
                 code=closed.code,
                 dropped=dropped,
             )
-        case ClientDismissed(client_id, by, identity):
+        case ClientDismissed(client_id, by, identity, by_address):
             text = "client %(client)s is disconnected for %(by)s" + (
                 " (%(identity)s)" if identity else ""
             )
             write(
-                logging.INFO, "client_dismissed", text, client=client_id, by=by, identity=identity
+                logging.INFO,
+                "client_dismissed",
+                text + (" from %(address)s" if by_address else ""),
+                client=client_id,
+                by=by,
+                identity=identity,
+                address=by_address,
             )
         case StrangerLeft(peer, closed):
             write(

@@ -19,7 +19,8 @@ const WORDS = {
     `left: ${reveal(reason || (code === 1006 ? 'the connection broke' : 'closed'))} (${number(code)})`,
     dropped > 0 && `${count(dropped)} messages for it were dropped`,
   ].filter(Boolean).join('; '),
-  dismissed: ({ by, identity }) => `is disconnected by ${reveal(String(by))}${identity ? ` (${reveal(identity)})` : ''}`,
+  dismissed: ({ by, identity, by_address: address }) =>
+    `is disconnected by ${reveal(String(by))}${identity ? ` (${reveal(identity)})` : ''}${address ? ` from ${reveal(address)}` : ''}`,
   refused: ({ request, topic, pattern, group, to, error }) => {
     const about = [topic ?? pattern ?? to, group && `group ${group}`].filter((each) => each !== undefined && each !== '').map(quoted).join(', ');
     return `${reveal(request || 'a message')}${about && ` ${about}`} refused: ${reveal(String(error))}`;

@@ -206,6 +206,7 @@ class Desk:
             "reason": reason or "disconnected by an operator",
             "by": asker.id,
             "identity": asker.owner_name,
+            "by_address": asker.peer,
         }
 
         def told(answer: Answer, parts: Parts) -> None:

@@ -142,6 +142,8 @@ class ClientDismissed(NamedTuple):
     """The id of the client that asked for it."""
     identity: str
     """The name of that one's identity; empty for an anonymous client."""
+    by_address: str = ""
+    """The address of that one, which alone tells anonymous clients apart; empty for the program."""
 
 
 class StrangerLeft(NamedTuple):

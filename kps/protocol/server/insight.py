@@ -234,7 +234,8 @@ class Insight:
         state, client_id = self._state, about["id"]
         is_here = client_id in state.clients
         if is_here:  # the event comes first, as closing may end the session at once
-            state.emit(ClientDismissed(client_id, about["by"], about["identity"]))
+            by_address = about.get("by_address", "")  # nodes of earlier versions do not tell it
+            state.emit(ClientDismissed(client_id, about["by"], about["identity"], by_address))
             self._clients.dismiss_here(client_id, about["reason"])
         tell(is_here)
 

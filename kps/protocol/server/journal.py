@@ -87,8 +87,9 @@ class Journal:
                 who = {"client": client.id, "identity": client.name, "address": client.address}
                 how = {"code": closed.code, "reason": closed.reason, "dropped": dropped}
                 self.note("left", **who, **how)
-            case ClientDismissed(client_id, by, identity):
-                self.note("dismissed", client=client_id, by=by, identity=identity)
+            case ClientDismissed(client_id, by, identity, by_address):
+                asker = {"by": by, "identity": identity, "by_address": by_address}
+                self.note("dismissed", client=client_id, **asker)
             case LoginRefused(peer, reason):
                 self._count("login_refused", {"address": peer, "reason": reason})
             case OriginRefused(peer, origin):

@@ -66,6 +66,7 @@ class LocalProgram:
 
     answers = True
     owner_name = ""
+    peer = ""
 
     def __init__(self, state: ServerState) -> None:
         self.id = state.config.id

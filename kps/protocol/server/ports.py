@@ -158,6 +158,10 @@ class Asker(Protocol):
     def owner_name(self) -> str:
         """The name of its identity; empty for an anonymous client."""
 
+    @property
+    def peer(self) -> str:
+        """Its address; empty for the server's own program."""
+
 
 class Opens(Protocol):
     """Opens ack requests."""

@@ -517,10 +517,12 @@ class TestDisconnecting:
         victim = peer2(court.stage, "victim")
         assert court.ask("disconnect", id="victim", reason="too loud") == {"id": "victim"}
         assert victim.closed == (4003, "too loud")
-        assert ClientDismissed("victim", "asker", "") in court.stage.hub.events()
+        address = "192.0.2.1:40000"
+        assert ClientDismissed("victim", "asker", "", address) in court.stage.hub.events()
         events = court.ask("events")["events"]
         dismissed = next(one for one in events if one["event"] == "dismissed")
         assert (dismissed["client"], dismissed["by"]) == ("victim", "asker")
+        assert dismissed["by_address"] == address
 
     def test_one_that_is_not_there(self) -> None:
         assert Court().outcome("disconnect", id="x")["error"] == "no client has the id x"
