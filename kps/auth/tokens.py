@@ -6,7 +6,6 @@ import logging
 import os
 import re
 import secrets
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from kps.errors import InvalidArgument, ServerStartFailed
 from kps.io_common.logger import write
 from kps.io_common.system_errors import describe_file
+from kps.io_common.toml import NotTOML, parse
 from kps.protocol.access.identity import Identity, Permissions
 
 _SHORTEST = 16  # characters of a token: nobody can guess a random one of that length
@@ -61,13 +61,13 @@ class TokenFile:
         try:
             with open(self._path, "rb") as file:
                 mode = os.fstat(file.fileno()).st_mode
-                identities, are_plain = _read(tomllib.load(file))
+                identities, are_plain = _read(parse(file.read()))
         except InvalidArgument as error:
             raise ServerStartFailed(f"cannot use the tokens in {self._path}: {error}") from None
         except OSError as error:
             reason = describe_file(error, self._path)
             raise ServerStartFailed(f"cannot read the tokens in {self._path}: {reason}") from error
-        except (ValueError, RecursionError) as error:
+        except (NotTOML, ValueError) as error:
             # Show only the place of the error, because the file holds secrets.
             where = re.search(r"\(at [^()]*\)$", str(error))
             place = f" {where.group()}" if where else ""

@@ -138,10 +138,14 @@ class Settled:
             self.faults.append(str(mistake))
             return
         by_key = {each.key: each for each in self._by_name.values() if each.key}
+        keys: dict[str, str] = {}
         for key, given in content.values.items():
             place = Place(Strength.FILE, partial(content.place, key), key)
             option = by_key.get(key.replace("-", "_"))
-            if option is None:
+            other = keys.setdefault(key.replace("-", "_"), key)
+            if other != key:
+                self.faults.append(place.fault(f"is the same as {other}, which is there already"))
+            elif option is None:
                 unknown = f"there is no option {key}{hint(key, by_key)}"
                 self.faults.append(place._replace(key="").fault(unknown))
             elif not option.is_many:
@@ -210,10 +214,15 @@ def _value(option: Option, given: object) -> object:
         return option.read_table(given)
     if isinstance(given, (int, float)) and not isinstance(given, bool):
         if option.read in _TEXTS:
-            raise BadValue(f"must be a text, not {shown(given)}")
+            raise BadValue(f"must be a text{_but(option, ', not', given)}")
         given = str(given)
     if not isinstance(given, str):
-        raise BadValue(f"takes one value, and not {shown(given)}")
+        raise BadValue(f"takes one value{_but(option, ', and not', given)}")
     if option.choices and given not in option.choices:
         raise BadValue(f"must be one of {', '.join(option.choices)}, not {shown(given)}")
     return option.read(given)
+
+
+def _but(option: Option, words: str, given: object) -> str:
+    """Return words and a value that an option does not take; nothing if that is secret."""
+    return "" if option.is_secret else f"{words} {shown(given)}"

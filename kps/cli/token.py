@@ -1,15 +1,21 @@
 """The command ``kps token``."""
 
+import contextlib
 import os
+import stat
 import sys
-import tomllib
 from dataclasses import dataclass
+from io import FileIO
 
 from kps.auth.tokens import new_token
 from kps.cli import readers
 from kps.cli.declaring import Command, argument, option
 from kps.errors import InvalidArgument
 from kps.io_common.system_errors import describe_file
+from kps.io_common.toml import NotTOML, parse
+
+if sys.platform != "win32":
+    import fcntl
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,20 +50,37 @@ def make_token(options: TokenOptions) -> int:
 
 def _add(path: str, name: str, lines: str) -> None:
     try:
-        with open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "r+b") as file:
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NONBLOCK", 0)
+        with open(os.open(path, flags, 0o600), "r+b", buffering=0) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise InvalidArgument(f"cannot use {path}: it is no file that keeps anything")
+            if sys.platform != "win32":  # another such command may find that the name is free
+                fcntl.flock(file, fcntl.LOCK_EX)
             content = file.read()
-            if name in tomllib.loads(content.decode()):
+            if name in parse(content):
                 raise InvalidArgument(
                     f"{path} has {name!r} already: add the output of 'kps token' to its tokens"
                 )
             gap = b"\n" if content else b""
             if content and not content.endswith(b"\n"):
                 gap += b"\n"
-            file.write(gap + lines.encode())
+            _append(file, gap + lines.encode())
     except OSError as error:
         raise InvalidArgument(f"cannot write {path}: {describe_file(error, path)}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError):  # do not show it: it holds secrets
+    except NotTOML:  # do not show it: it holds secrets
         raise InvalidArgument(f"cannot use {path}: it is not TOML") from None
+
+
+def _append(file: FileIO, data: bytes) -> None:
+    """Write all of the data behind a file, or nothing: a part of it would make it useless."""
+    size = os.fstat(file.fileno()).st_size
+    try:
+        while data:
+            data = data[file.write(data) :]
+    except OSError:
+        with contextlib.suppress(OSError):
+            file.truncate(size)
+        raise
 
 
 COMMAND = Command(

@@ -5,8 +5,7 @@ from typing import Any
 
 from kps.cli.line import Mistake
 from kps.io_common.system_errors import describe_file
-
-_BOM = "\ufeff"
+from kps.io_common.toml import NotTOML, parse
 
 
 class TomlFile:
@@ -20,16 +19,11 @@ class TomlFile:
         except (OSError, ValueError) as error:
             raise Mistake(f"cannot read {path}: {describe_file(error, path)}") from None
         try:
-            text = content.decode()
-        except UnicodeDecodeError as error:
-            line = content.count(b"\n", 0, error.start) + 1
-            raise Mistake(f"cannot read {path}: it is not UTF-8 (at line {line})") from None
-        self._lines = text.removeprefix(_BOM).splitlines(keepends=True)
-        try:
-            self.values = tomllib.loads("".join(self._lines))
-        except tomllib.TOMLDecodeError as error:
-            reason = str(error)
-            raise Mistake(f"cannot read {path}: {reason[:1].lower()}{reason[1:]}") from None
+            self.values = parse(content)
+        except NotTOML as error:
+            raise Mistake(f"cannot read {path}: {error}") from None
+        # TOML has other line ends than ``splitlines``.
+        self._lines = [f"{line}\n" for line in content.decode("utf-8-sig").split("\n")]
 
     def place(self, *keys: str | int) -> str:
         """Return the file and the line of a value that it has, given by its keys."""

@@ -3,11 +3,13 @@
 import hashlib
 import logging
 import os
+import signal
 import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,6 +18,11 @@ from hypothesis import strategies as st
 import kps
 from kps.auth.tokens import TokenFile, new_token, read_permissions
 from kps.cli.token import TokenOptions, make_token
+from kps.io_common.toml import parse
+
+if sys.platform != "win32":
+    import fcntl
+    import resource
 
 ALICE, BOB, NEXT = "alice-0123456789abcdef", "bob-0123456789abcdef-~+/=", "next-0123456789abcdef"
 
@@ -317,6 +324,11 @@ def test_the_command_makes_a_token(
     assert not caplog.records
 
 
+def test_a_file_with_a_byte_order_mark(write: Write) -> None:
+    path = write(b'\xef\xbb\xbf[alice]\r\ntoken = "%s"\r\n' % ALICE.encode())
+    assert TokenFile(path)(ALICE) == kps.Identity("alice")
+
+
 def test_the_command_adds_it_to_a_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """A script gets the token alone; what is in the file stays."""
     path = tmp_path / "tokens.toml"
@@ -341,6 +353,67 @@ def test_the_command_adds_it_to_a_file(capsys: pytest.CaptureFixture[str], tmp_p
     with pytest.raises(kps.InvalidArgument, match="cannot write"):
         make_token(TokenOptions(name="alice", add=str(tmp_path)))
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("content", [b"a = " + b"9" * 5000, b"a = " + b"[" * 100_000])
+def test_the_command_refuses_what_nobody_can_read(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "tokens.toml"
+    path.write_bytes(content)
+    with pytest.raises(kps.InvalidArgument, match=r"it is not TOML$"):
+        make_token(TokenOptions(name="carol", add=str(path)))
+    assert path.read_bytes() == content
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there is no /dev")
+def test_the_command_refuses_a_file_that_keeps_nothing(tmp_path: Path) -> None:
+    queue = tmp_path / "queue"
+    os.mkfifo(queue)
+    for path in (queue, Path(os.devnull)):
+        with pytest.raises(kps.InvalidArgument, match="keeps anything"):
+            make_token(TokenOptions(name="alice", add=str(path)))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no flock")
+def test_nobody_else_adds_to_the_file_meanwhile(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Or two commands would find that a name is free, and make a file with two tables of it."""
+    path = tmp_path / "tokens.toml"
+    locked = []
+
+    def look(content: bytes) -> dict[str, Any]:
+        with path.open("rb") as other:
+            try:
+                fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                locked.append(content)
+        return parse(content)
+
+    monkeypatch.setattr("kps.cli.token.parse", look)
+    assert make_token(TokenOptions(name="alice", add=str(path))) == 0
+    assert locked == [b""]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no such limit")
+def test_a_disk_that_is_full_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "tokens.toml"
+    path.write_text(f'[bob]\ntoken = "{BOB}"\n')
+    before = path.read_bytes()
+
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # so that writing fails
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 20, len(before) + 20))
+
+    done = subprocess.run(
+        [sys.executable, "-m", "kps", "token", "alice", "--add", str(path)],
+        capture_output=True,
+        text=True,
+        preexec_fn=limit,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"kps token: cannot write {path}: file too large")
+    assert path.read_bytes() == before
 
 
 @given(st.text(st.characters(exclude_categories=()), min_size=1))

@@ -231,6 +231,8 @@ class TestSources:
             (b"\na = 1\na = 2\n", ": cannot overwrite a value (at line 3, column 6)"),
             (b"# \xff\n", ": it is not UTF-8 (at line 1)"),
             (b"# \xc3\xa9\n\n# \xe9\n", ": it is not UTF-8 (at line 3)"),
+            (b"a = " + b"9" * 5000, ": a number has thousands of digits"),
+            (b"a = " + b"[" * 100_000, ": its values are nested too deeply"),
         ],
     )
     def test_a_file_that_cannot_be_read(self, content: bytes, reason: str, tmp_path: Path) -> None:
@@ -250,8 +252,28 @@ class TestSources:
         assert (settled.options().path, settled.options().id) == ("/p", "me")
         assert settled.values["id"].origin == f"{config}, line 2"
 
+    @pytest.mark.parametrize("value", ["1234567890", "['1234567890']", "{a = '1234567890'}"])
+    def test_no_fault_shows_what_is_secret(self, value: str, tmp_path: Path) -> None:
+        secrets = [each.name for each in SERVE.options if each.is_secret]
+        file = "".join(f"{name} = {value}\n" for name in secrets)
+        settled = self.settle(file=file, path=tmp_path)
+        assert len(settled.faults) == len(secrets) > 1
+        assert "1234567890" not in "".join(settled.faults)
+
+    def test_a_key_may_be_written_in_one_way_only(self, tmp_path: Path) -> None:
+        file = "max-topic = 7\nmax_topic = 8\n"
+        (fault,) = self.settle(file=file, path=tmp_path).faults
+        assert fault.endswith(
+            "kps.toml, line 2: max_topic: is the same as max-topic, which is there already"
+        )
+
 
 class TestToml:
+    def test_lines_end_as_editors_count_them(self, tmp_path: Path) -> None:
+        config = tmp_path / "f.toml"
+        config.write_text("# a\u2028b\x85c\r\na = 1\n", newline="")
+        assert TomlFile(str(config)).place("a") == f"{config}, line 2"
+
     @pytest.mark.parametrize(
         ("keys", "line"),
         [(("a",), 2), (("text",), 3), (("list",), 6), (("list", 1), 6), (("x y",), 10),
