@@ -11,9 +11,11 @@ This module imports little, because Ctrl-C shows a traceback until it runs.
 import sys
 
 try:
+    import errno
     import gc
     import os
     import signal
+    from io import TextIOWrapper
 except KeyboardInterrupt:
     sys.exit(130)  # as a shell tells of a program that Ctrl-C has ended
 
@@ -39,6 +41,8 @@ def start(
 ) -> "NoReturn":
     """Import what a command line needs with ``prepare``, run that, and exit with its code."""
     _open_missing()
+    if isinstance(sys.stdout, TextIOWrapper):  # as ``streams.Output`` and files of TOML have it
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     is_ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if is_ours:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # while we import, it ends the process
@@ -90,6 +94,8 @@ def _cannot_write(error: OSError) -> int:
     if isinstance(error, BrokenPipeError):
         return 0
     from kps.cli.complaints import cannot_write, complain
+    from kps.io_common.system_errors import describe
 
-    complain(f"kps: {cannot_write(error)}")
+    is_of_opening = error.errno in (errno.EMFILE, errno.ENFILE)  # before there was any output
+    complain(f"kps: {describe(error) if is_of_opening else cannot_write(error)}")
     return 1

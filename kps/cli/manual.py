@@ -104,7 +104,8 @@ def default_of(option: Option) -> str:
 def columns() -> int:
     """Return the columns of the terminal, or 80."""
     try:
-        return int(os.environ.get("COLUMNS") or 0) or os.get_terminal_size(1).columns or 80
+        given = int(os.environ.get("COLUMNS") or 0)
+        return given if given > 0 else os.get_terminal_size(1).columns or 80
     except (ValueError, OSError):
         return 80
 

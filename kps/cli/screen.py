@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import select
 import signal
 import sys
 import threading
@@ -82,4 +83,7 @@ class Screen:
     def _write(self, text: str) -> None:
         data = memoryview(text.encode())
         while data:
-            data = data[os.write(self._output, data) :]
+            try:
+                data = data[os.write(self._output, data) :]
+            except BlockingIOError:  # whoever shares the terminal has set it so
+                select.select([], [self._output], [])

@@ -392,6 +392,29 @@ def test_a_port_alone_in_variable_and_file(serve: Callable[..., Serve], tmp_path
     assert f"cannot listen on localhost:{port}: " in run("serve", "--config", str(config)).stderr
 
 
+def test_the_output_is_utf_8_whatever_the_terminal_has() -> None:
+    """As JSON and TOML are, and so that a text cannot be one that cannot be written."""
+    for words in (["token", "zo\xeb"], ["help", "token"], ["config", "check", "--path", "/zo\xeb"]):
+        done = run(*words, PYTHONIOENCODING="ascii", PYTHONUTF8="1")
+        assert (done.returncode, "Traceback" in done.stderr) == (0, False)
+        assert not done.stdout.isascii()
+
+
+def test_too_few_descriptors_are_not_an_output_that_fails() -> None:
+    resource = pytest.importorskip("resource")
+    done = subprocess.run(
+        [sys.executable, "-m", "kps", "check"],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (8, 8)),
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.endswith("kps: too many open files\n")
+    assert "never awaited" not in done.stderr
+
+
 def test_version() -> None:
     result = run("--version")
     assert (result.returncode, result.stdout) == (0, f"kps {__version__} ({BUILD})\n")
