@@ -13,6 +13,7 @@ from kps.io_asyncio.client import Client
 from kps.protocol.bus.message import Message
 
 _UNDER_WAY = 10_000  # most requests of one process that have no answer yet
+_MOST_DIGITS = 16  # of a message's number
 
 
 async def publish(load: Load) -> AsyncGenerator[Result, None]:
@@ -75,16 +76,23 @@ class _Count:
 
     async def received(self, message: Message) -> None:
         """Count a message, and those of its publisher that are missing before it."""
-        if not isinstance(message.data, str):
-            return  # that with which a publisher finds out whether it may publish
+        number = _number_of(message.data)
+        if number is None:
+            return  # that with which a publisher finds out whether it may publish, or a stranger's
         self.last = time.perf_counter()
         self.first = self.first or self.last
         self.messages += 1
         self._begun.set()
-        number = int(message.data.partition(" ")[0])
         expected = self._numbers.get(message.sender, number)
         self.lost += max(0, number - expected)
         self._numbers[message.sender] = number + 1
+
+
+def _number_of(data: object) -> int | None:
+    """Return the number of a payload of ``kps bench``; ``None`` for any other one."""
+    digits = data.partition(" ")[0] if isinstance(data, str) else ""
+    is_number = digits.isascii() and digits.isdecimal() and len(digits) <= _MOST_DIGITS
+    return int(digits) if is_number else None
 
 
 async def ask(load: Load) -> AsyncGenerator[Result, None]:

@@ -37,17 +37,18 @@ class Load:
     async def moments(self, began: float) -> AsyncGenerator[float, None]:
         """Yield when one of the clients is to send something, for ``seconds`` from ``began`` on.
 
-        With a rate, each moment that is due within that time comes, also when it is late. Without
-        one it is always the present. Times are as ``perf_counter`` tells them.
+        There is always one. With a rate, each moment that is due within that time comes, also when
+        it is late. Without one it is always the present. Times are as ``perf_counter`` tells them.
         """
         ends = began + self.seconds
         if self.rate is None:
+            yield time.perf_counter()
             while (now := time.perf_counter()) < ends:
                 yield now
             return
         pace = Pace(self.rate / self.clients, began)
-        while (due := await pace.next()) < ends:
-            yield due
+        while pace.due < ends:
+            yield await pace.next()
 
     def payload(self, number: int) -> str:
         """Return a payload that begins with a number, if it has the room."""

@@ -16,9 +16,14 @@ class Pace:
         self._rate = rate
         self._count = 0
 
+    @property
+    def due(self) -> float:
+        """When the next moment is."""
+        return self._began + self._count / self._rate
+
     async def next(self) -> float:
         """Wait until the next moment, and return it."""
-        due = self._began + self._count / self._rate
+        due = self.due
         self._count += 1
         # More than once, because uvloop rounds to milliseconds.
         while (delay := due - time.perf_counter()) > 0:  # noqa: ASYNC110

@@ -61,6 +61,9 @@ class RoundTrip:
 
     async def _received(self, message: Message) -> None:
         data = message.data
+        # Not what another subscriber has made of it.
         if isinstance(data, dict) and data.get("kps_rtt") == self._mark:
-            self._arrived = max(self._arrived, int(data["number"]))
-            self._news.set()
+            number = data.get("number")
+            if isinstance(number, int):
+                self._arrived = max(self._arrived, number)
+                self._news.set()

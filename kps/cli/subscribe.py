@@ -24,6 +24,8 @@ from kps.io_asyncio.loop import call
 from kps.protocol.bus.message import UNSUBSCRIBED, Message
 from kps.protocol.patterns import Pattern, Scope
 
+_MOST_AT_A_TIME = 10_000  # ``kps reply`` has a task for each
+
 _FOREIGN = {"#": "**", "+": "*", ">": "**"}
 """What MQTT and NATS write as a level of a topic, and what it is here."""
 
@@ -39,7 +41,10 @@ class MemberOptions(PatientOptions):
         default=None,
     )
     concurrency: int = option(
-        "N", "messages with ack that it handles at a time", read=readers.size, default=1
+        "N",
+        f"messages with ack that it handles at a time, at most {_MOST_AT_A_TIME}",
+        read=partial(readers.size, most=_MOST_AT_A_TIME),
+        default=1,
     )
 
 

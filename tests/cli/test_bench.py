@@ -6,12 +6,15 @@ import re
 import signal
 import subprocess
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
 import kps.sync
+from kps.cli.bench_roles import _Count
 from kps.cli.measuring import Load
+from kps.protocol.bus.message import Message
 from tests.cli.test_cli import KPS, PATIENCE, run
 from tests.cli.test_groups import server
 from tests.cli.test_terminal import Terminal
@@ -44,6 +47,24 @@ class TestMoments:
         clock = SimpleNamespace(perf_counter=told.__next__)
         monkeypatch.setattr("kps.cli.measuring.time", clock)
         assert moments(load(rate=None), 7.0) == [7.0, 7.2, 7.29]
+
+    @pytest.mark.parametrize("rate", [None, 0.001])
+    def test_there_is_one_at_least(self, rate: float | None) -> None:
+        """However short the time is; and nobody waits for one that is due after it."""
+        assert len(moments(replace(load(rate), seconds=1e-9), time.perf_counter())) == 1
+
+
+def test_what_others_publish_is_not_counted() -> None:
+    begun = asyncio.Event()
+    count = _Count(begun)
+
+    async def receive() -> None:
+        payloads: list[object] = ["hello", "", "\xb2", "9" * 5000, None, {}, "7 xxx", "9"]
+        for data in payloads:
+            await count.received(Message("kps-bench", data, "somebody"))
+
+    asyncio.run(receive())
+    assert (count.messages, count.lost) == (2, 1)
 
 
 class TestBench:

@@ -85,6 +85,8 @@ class TestSub:
             (["--group", "g", "--last", "1"], "kps sub: a group has neither a past nor presence"),
             (["--group", "g", "--concurrency", "0"],
              "kps sub: argument --concurrency: must be a whole number from 1 "),
+            (["--group", "g", "--concurrency", "10001"],
+             "kps sub: argument --concurrency: must be a whole number from 1 to 10000"),
         ],
     )  # fmt: skip
     def test_mistakes(self, server: kps.sync.Server, arguments: list[str], error: str) -> None:
