@@ -40,12 +40,12 @@ def start(
     prepare: "Callable[[Sequence[str]], Callable[[], int]]", words: "Sequence[str] | None"
 ) -> "NoReturn":
     """Import what a command line needs with ``prepare``, run that, and exit with its code."""
-    _open_missing()
-    if isinstance(sys.stdout, TextIOWrapper):  # as ``streams.Output`` and files of TOML have it
-        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     is_ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if is_ours:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # while we import, it ends the process
+    _open_missing()
+    if isinstance(sys.stdout, TextIOWrapper):  # as ``streams.Output`` and files of TOML have it
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     gc.disable()  # what is imported stays: to look for garbage would take a tenth of the time
     run = prepare(sys.argv[1:] if words is None else words)
     gc.enable()

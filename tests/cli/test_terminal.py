@@ -174,6 +174,17 @@ def test_ctrl_c_while_the_command_is_imported() -> None:
     assert (result.returncode, result.stdout, result.stderr) == (-signal.SIGINT, "", "")
 
 
+def test_ctrl_c_while_the_streams_are_made_ready() -> None:
+    code = "import io, os, signal, sys, kps.cli.main as m\n"
+    code += "class Out(io.TextIOWrapper):\n"
+    code += "    def reconfigure(self, **_): os.kill(os.getpid(), signal.SIGINT)\n"
+    code += "sys.stdout = Out(io.BytesIO())\nm.start(lambda words: lambda: 5, [])"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert (result.returncode, result.stderr) == (-signal.SIGINT, "")
+
+
 @pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)], ids=str)
 @pytest.mark.parametrize("threads", [[], ["--threads"]], ids=str)
 def test_closed_streams(
