@@ -72,7 +72,7 @@ class TokenFile:
             where = re.search(r"\(at [^()]*\)$", str(error))
             place = f" {where.group()}" if where else ""
             text = f"cannot use the tokens in {self._path}: it is not TOML{place}"
-            if str(error).startswith(("Cannot declare", "Cannot overwrite")):
+            if str(error).startswith(("cannot declare", "cannot overwrite")):
                 text = f"cannot use the tokens in {self._path}: it has a name twice{place}"
             raise ServerStartFailed(text) from None
         if are_plain and os.name == "posix" and mode & 0o007:
