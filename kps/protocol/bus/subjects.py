@@ -51,15 +51,17 @@ def members_here(group: Group, elsewhere: tuple[type, ...]) -> list[Subscriber]:
     return [one for one in members if not isinstance(one, elsewhere)] if elsewhere else members
 
 
+def count_here(group: Group, elsewhere: tuple[type, ...]) -> int:
+    """Count the members of a group that have not left, but for those of kinds ``elsewhere``."""
+    return len(members_here(group, elsewhere)) if elsewhere else group.count_present()
+
+
 def count_members(subject: Subject, elsewhere: tuple[type, ...]) -> int:
     """Count the members of the groups of a topic or pattern, but for those of kinds ``elsewhere``.
 
     A client is counted for each group.
     """
-    groups = subject.own_groups.values()
-    if not elsewhere:
-        return sum([group.count_present() for group in groups])
-    return sum([len(members_here(group, elsewhere)) for group in groups])
+    return sum([count_here(group, elsewhere) for group in subject.own_groups.values()])
 
 
 class Subjects:

@@ -51,7 +51,7 @@ _MOST_NODES = 1024  # of which a client may say what events it has seen
 _QUESTION = 50
 _SEEN = 4  # for each client or topic that a search looks at
 _TOLD = 8  # for each of them in the answer
-_LISTED = 8  # subscriptions, subscribers or groups, for one unit
+_LISTED = 8  # subscriptions, subscribers, groups or members of these, for one unit
 
 Parts = Mapping[str, Any]
 """What nodes have told, by their names."""
@@ -187,7 +187,8 @@ class Desk:
             raise _bad("missing or invalid topic")
         subject = self._state.bus.routes.find(scope_in(kind, name))
         if subject is not None:
-            listed = len(subject.subscribers) + len(subject.own_groups)
+            groups = subject.own_groups.values()
+            listed = len(subject.subscribers) + sum(1 + len(group.members) for group in groups)
             self._state.turns.left -= listed // _LISTED
 
         def told(answer: Answer, parts: Parts) -> None:

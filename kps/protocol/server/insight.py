@@ -13,7 +13,7 @@ from typing import Any
 from kps.protocol.access.rules import RESERVED
 from kps.protocol.bus.groups import Group
 from kps.protocol.bus.slices import Slices
-from kps.protocol.bus.subjects import Subject, members_here
+from kps.protocol.bus.subjects import Subject, count_here, members_here
 from kps.protocol.bus.subscriber import Stage
 from kps.protocol.dialect.envelope import Fields
 from kps.protocol.patterns import InGroup, Key, Scope, group_of, pattern, scope_of
@@ -208,7 +208,7 @@ class Insight:
     def _describe_group(self, group: Group) -> list[Any]:
         """Return the name of a group, its members here, and the messages that wait for one."""
         state = self._state
-        members = len(members_here(group, state.bus.elsewhere))
+        members = count_here(group, state.bus.elsewhere)
         return [group.key.group, members, state.acks.tasks.waiting_for.get(group.key, 0)]
 
     def _patterns_of(self, topic: str) -> list[list[Any]]:

@@ -593,6 +593,13 @@ class TestWork:
         bare = spent(court.stage, court.asker, question("client", {"id": "nobody"}))
         assert spent(court.stage, court.asker, question("record", ack_id="2")) >= bare + 200
 
+    def test_a_topic_is_charged_for_the_members_of_its_groups(self) -> None:
+        court = Court()
+        for number in range(200):
+            peer2(court.stage, f"c{number}").ask(join("t", "g"))
+        bare = spent(court.stage, court.asker, question("topic", {"topic": "other"}))
+        assert spent(court.stage, court.asker, question("topic", {"topic": "t"}, "2")) >= bare + 25
+
     def test_it_is_done_in_slices(self) -> None:
         court = Court()
         court.crowd(1500)
@@ -647,9 +654,6 @@ def test_keys_are_kept_as_they_are() -> None:
 
 class TestLength:
     """An answer fits into one message of a client, which takes 1 MiB by default."""
-
-    def size(self, court: Court, name: str, **about: Any) -> int:
-        return len(write(court.ask(name, **about)))
 
     def test_groups_without_end(self) -> None:
         court = Court()
