@@ -1,11 +1,11 @@
 // What happens on the server: clients that come and go, what is refused, nodes. It is told on request, from before this page was
 // opened on.
 
-import { Latest } from './console-latest.js';
+import { Latest, inOrder } from './console-latest.js';
 import { byId, clientName, clock, count, make, number, reveal, setText, some } from './console-view.js';
 
 const TOPIC = '__kps/events';
-const KEPT = 400;
+const KEPT = 200; // refusals, and as many other events, as the server keeps
 const REFUSALS = ['refused', 'login_refused', 'origin_refused', 'fault'];
 const NORMAL = [1000, 1001, 1005, 4001, 4003]; // close codes by which clients leave, are replaced or dismissed
 
@@ -38,7 +38,8 @@ const isTrouble = ({ event, code, dropped }) =>
 export class Events {
   #client;
   #openClient;
-  #events = new Latest(KEPT); // by the node, its run and the id
+  #refusals = new Latest(KEPT); // by the node, its run and the id
+  #others = new Latest(KEPT);
   #seen = {}; // what the server has told, by node
   #count; // of all events, as the figures told when they were asked for last
   #isAsking = false;
@@ -78,7 +79,8 @@ export class Events {
 
   /** The server tells nothing. */
   refuse(reason) {
-    this.#events.clear();
+    this.#refusals.clear();
+    this.#others.clear();
     this.#seen = {};
     this.#said = reason;
     this.#draw();
@@ -87,17 +89,17 @@ export class Events {
   /** A node that begins anew counts its events anew, so `run` says which one of its lives it was. */
   #add(event, run) {
     const key = `${event.node} ${run} ${number(event.id)}`;
-    const source = `${REFUSALS.includes(event.event)} ${event.network}`;
-    this.#events.add(source, key, { ...event, time: Date.now() - number(event.ago) * 1000 });
+    const place = REFUSALS.includes(event.event) ? this.#refusals : this.#others;
+    place.add(event.network, key, { ...event, time: Date.now() - number(event.ago) * 1000 });
   }
 
   #draw() {
     const wantsTrouble = byId('events-form').elements.kind.value === 'trouble';
-    const all = this.#events.entries.reverse().filter(([, event]) => WORDS[event.event]);
-    const chosen = all.filter(([, event]) => !wantsTrouble || isTrouble(event));
+    const all = inOrder(this.#refusals, this.#others).reverse().filter(({ thing }) => WORDS[thing.event]);
+    const chosen = all.filter(({ thing }) => !wantsTrouble || isTrouble(thing));
     const list = byId('happened');
     const known = new Map([...list.children].map((line) => [line.key, line]));
-    const lines = chosen.map(([key, event]) => {
+    const lines = chosen.map(({ key, thing: event }) => {
       const line = known.get(key);
       return line && line.count === event.count ? line : this.#line(key, event);
     });
@@ -108,7 +110,7 @@ export class Events {
     if (focused !== document.activeElement) focused?.focus({ preventScroll: true });
     // Whoever reads further down keeps the place.
     if (view.scrollTop > 0) view.scrollTop += view.scrollHeight - before;
-    const troubles = all.filter(([, event]) => isTrouble(event)).length;
+    const troubles = all.filter(({ thing }) => isTrouble(thing)).length;
     const note = [all.length && count(all.length), troubles && some(troubles, 'problem')].filter(Boolean).join(' · ');
     setText(this.#section.querySelector('.note'), note);
     const said = this.#section.querySelector('.said');

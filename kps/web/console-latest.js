@@ -1,24 +1,28 @@
 // Keeps the latest of very many things, as the server does: nobody who causes most pushes out the others.
 
+let count = 0; // of all that was added, anywhere
+
+/** What several keep, the oldest first: objects with `key` and `thing`. */
+export const inOrder = (...several) => several.flatMap((one) => one.kept).sort((one, other) => one.number - other.number);
+
 /** Up to `most` things, each from a source. When there is one too many, the oldest goes of the source that has most. */
 export class Latest {
   #most;
-  #all = new Map(); // by key, in the order of time: the thing, and its source
+  #all = new Map(); // by key: the thing, its source, and its place in the order of time
   #of = new Map(); // by source: the keys of its things, in the order of time
 
   constructor(most) {
     this.#most = most;
   }
 
-  /** The keys and the things, the latest one last. */
-  get entries() {
-    return [...this.#all].map(([key, { thing }]) => [key, thing]);
+  get kept() {
+    return [...this.#all.values()];
   }
 
   /** Keep a thing, in place of the one with the same key, as the latest one. */
   add(source, key, thing) {
     this.#remove(key);
-    this.#all.set(key, { thing, source });
+    this.#all.set(key, { key, thing, source, number: count++ });
     const keys = this.#of.get(source) ?? new Set();
     this.#of.delete(source); // which was heard last is behind the others
     this.#of.set(source, keys.add(key));

@@ -5,9 +5,9 @@ import { readFile } from 'node:fs/promises';
 import { test } from 'node:test';
 
 const source = await readFile(new URL('../../kps/web/console-latest.js', import.meta.url), 'utf8');
-const { Latest } = await import(`data:text/javascript,${encodeURIComponent(source)}`);
+const { Latest, inOrder } = await import(`data:text/javascript,${encodeURIComponent(source)}`);
 
-const things = (latest) => latest.entries.map(([, thing]) => thing);
+const things = (...several) => inOrder(...several).map(({ thing }) => thing);
 
 test('the oldest goes, of one source and of many', () => {
   for (const source of [() => 'a', (number) => `${number}`]) {
@@ -29,7 +29,15 @@ test('one that comes again is the latest, and counts once', () => {
   latest.add('a', 'x', 1);
   latest.add('a', 'y', 2);
   latest.add('b', 'x', 3);
-  assert.deepEqual(latest.entries, [['y', 2], ['x', 3]]);
+  assert.deepEqual(inOrder(latest).map(({ key, thing }) => [key, thing]), [['y', 2], ['x', 3]]);
   latest.clear();
   assert.deepEqual(things(latest), []);
+});
+
+test('what floods one from very many sources pushes out nothing of another, and both are in order', () => {
+  const [refusals, others] = [new Latest(3), new Latest(3)];
+  others.add('a', 1, 'first');
+  for (let number = 0; number < 10; number++) refusals.add(`${number}`, number, number);
+  others.add('a', 2, 'last');
+  assert.deepEqual(things(refusals, others), ['first', 7, 8, 9, 'last']);
 });
