@@ -45,18 +45,20 @@ function rateOfNode(now, then) {
 /** The rates of topics and patterns in the last minute, as far as they were told. */
 export class Sparks {
   #points = new Map(); // key of a topic or pattern -> [time, rate] of each time
+  #noted = 0; // when there were rates last
 
   /** Note the rates of some. */
   note(subjects) {
     const now = Date.now();
+    if (now < this.#noted) this.#points.clear(); // the clock was set back
+    this.#noted = now;
     for (const { key, rate } of subjects) {
       if (rate === undefined) continue;
       if (!this.#points.has(key)) this.#points.set(key, []);
       this.#points.get(key).push([now, rate]);
     }
     for (const [key, points] of this.#points) {
-      // A clock that was set back has points in the future, too.
-      while (points.length && (points[0][0] < now - MINUTE || points[0][0] > now)) points.shift();
+      while (points.length && points[0][0] < now - MINUTE) points.shift();
       if (!points.length) this.#points.delete(key);
     }
   }
