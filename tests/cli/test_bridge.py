@@ -148,7 +148,7 @@ def test_what_is_refused(arguments: tuple[str, ...], text: str) -> None:
     [
         ("colour = 1", "bridge.toml, line 1: there is no option colour"),
         ("in = 1", "bridge.toml, line 1: in: takes a list"),
-        ("\ntoken = 1", "bridge.toml, line 2: token: must be a text, not 1"),
+        ("\ntoken = 1", "bridge.toml, line 2: token: must be a text (see"),
         ("window = true", "bridge.toml, line 1: window: takes one value, and not True"),
         ("= 1", "cannot read"),
         ('\ufeff[[in]]\nfilter = "a"\nqos = 2', "qos is 0 or 1, not 2"),  # as editors write it
