@@ -52,6 +52,7 @@ _QUESTION = 50
 _SEEN = 4  # for each client or topic that a search looks at
 _TOLD = 8  # for each of them in the answer
 _LISTED = 8  # subscriptions, subscribers, groups or members of these, for one unit
+_WRITTEN = 256  # bytes of an answer, for one unit
 
 Parts = Mapping[str, Any]
 """What nodes have told, by their names."""
@@ -97,6 +98,7 @@ class Desk:
             acks.answer(program, ack_id, answer)
         else:
             told = fitting(answer)
+            self._state.turns.left -= len(told) // _WRITTEN
             acks.answer(program, ack_id, None, as_json(told), len(told))
 
     def spread(self, what: str, about: object, done: Callable[[Parts], object]) -> None:

@@ -36,6 +36,7 @@ REFUSALS: Final = frozenset(("refused", "login_refused", "origin_refused", "faul
 """The kinds that have a place of their own, in which equal ones are counted."""
 
 _LONGEST = 256  # characters of a text
+_LONGEST_ODD = 48  # of one with many characters that JSON writes as six, such as \u0001
 _ABOUT = ("topic", "pattern", "group", "to")  # what a request may have been about
 
 
@@ -126,7 +127,7 @@ class Journal:
 
 def _plain(facts: Fields) -> Fields:
     plain = {
-        name: value[:_LONGEST] if isinstance(value, str) else value
+        name: _cut(value) if isinstance(value, str) else value
         for name, value in facts.items()
         if value
     }
@@ -134,6 +135,14 @@ def _plain(facts: Fields) -> Fields:
     if address is not None:
         plain["network"] = _network(host_of(address))
     return plain
+
+
+def _cut(text: str) -> str:
+    text = text[:_LONGEST]
+    if len(text) <= _LONGEST_ODD or text.isprintable():
+        return text
+    controls = sum(1 for each in text if each < " ")
+    return text[:_LONGEST_ODD] if controls > _LONGEST_ODD else text
 
 
 @lru_cache(maxsize=256)

@@ -593,6 +593,14 @@ class TestWork:
         bare = spent(court.stage, court.asker, question("client", {"id": "nobody"}))
         assert spent(court.stage, court.asker, question("record", ack_id="2")) >= bare + 200
 
+    def test_an_answer_is_charged_for_its_length(self) -> None:
+        court = Court()
+        little = spent(court.stage, court.asker, question("events"))
+        for number in range(100):
+            peer2(court.stage, f"c{number}").ask({"action": "publish", "topic": "t" * 70_000})
+        much = spent(court.stage, court.asker, question("events", ack_id="2"))
+        assert much - little >= 100 * 256 // desk._WRITTEN
+
     def test_a_topic_is_charged_for_the_members_of_its_groups(self) -> None:
         court = Court()
         for number in range(200):

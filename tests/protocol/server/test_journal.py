@@ -213,6 +213,17 @@ def test_long_texts_are_cut() -> None:
     assert event == {"id": 1, "event": "left", "ago": 0.0, "client": "x" * 256}
 
 
+@pytest.mark.parametrize(
+    ("text", "length"),
+    [("\x01" * 1000, 48), ("\x01" * 48 + "x" * 1000, 256), ("a\u200b" * 500, 256), ("é" * 9, 9)],
+)
+def test_texts_are_cut_by_what_json_makes_of_them(text: str, length: int) -> None:
+    journal = Journal(lambda: 0.0)
+    journal.note("left", client=text)
+    (event,) = journal.since(0)
+    assert event["client"] == text[:length]
+
+
 def test_since_tells_what_is_new() -> None:
     stage = Stage(is_monitored=True)
     stage.peer("a")
