@@ -594,12 +594,13 @@ class TestWork:
         assert spent(court.stage, court.asker, question("record", ack_id="2")) >= bare + 200
 
     def test_an_answer_is_charged_for_its_length(self) -> None:
-        court = Court()
-        little = spent(court.stage, court.asker, question("events"))
-        for number in range(100):
-            peer2(court.stage, f"c{number}").ask({"action": "publish", "topic": "t" * 70_000})
-        much = spent(court.stage, court.asker, question("events", ack_id="2"))
-        assert much - little >= 100 * 256 // desk._WRITTEN
+        def cost(length: int) -> int:
+            court = Court()
+            for number in range(100):
+                peer2(court.stage, f"c{number}").ask({"action": "x", "topic": "t" * length})
+            return spent(court.stage, court.asker, question("events"))
+
+        assert cost(1 + 250) - cost(1) >= 100 * 250 // desk._WRITTEN
 
     def test_a_topic_is_charged_for_the_members_of_its_groups(self) -> None:
         court = Court()
