@@ -64,10 +64,10 @@ class TokenFile:
                 identities, are_plain = _read(parse(file.read()))
         except InvalidArgument as error:
             raise ServerStartFailed(f"cannot use the tokens in {self._path}: {error}") from None
-        except OSError as error:
+        except (OSError, ValueError) as error:  # no path has a zero byte
             reason = describe_file(error, self._path)
             raise ServerStartFailed(f"cannot read the tokens in {self._path}: {reason}") from error
-        except (NotTOML, ValueError) as error:
+        except NotTOML as error:
             # Show only the place of the error, because the file holds secrets.
             where = re.search(r"\(at [^()]*\)$", str(error))
             place = f" {where.group()}" if where else ""

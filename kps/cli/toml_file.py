@@ -1,6 +1,5 @@
 """TOML files of options, and where in them something is."""
 
-import tomllib
 from typing import Any
 
 from kps.cli.line import Mistake
@@ -30,8 +29,8 @@ class TomlFile:
         first = 1  # the line with which a statement begins
         for count in range(1, len(self._lines) + 1):
             try:
-                values = tomllib.loads("".join(self._lines[:count]))
-            except tomllib.TOMLDecodeError:
+                values = parse("".join(self._lines[:count]).encode())
+            except NotTOML:
                 continue  # the statement has more lines
             if _has(values, keys):
                 return f"{self.path}, line {first}"

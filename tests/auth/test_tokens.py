@@ -178,6 +178,7 @@ BAD = {
         f'[a]\ntoken = "{ALICE}"\n[b]\ntoken = "{digest(ALICE)}"',
         "'b': it has a token of 'a'",
     ),
+    "key twice": ("[a]\ntokens = []\ntokens = []\n", "it has a name twice (at line 3, column 12)"),
     "table twice": (f'[a]\ntoken = "{ALICE}"\n[a]\n', "it has a name twice (at line 3, column 3)"),
 }
 
@@ -210,6 +211,8 @@ def test_a_file_that_cannot_be_read(write: Write, tmp_path: Path) -> None:
     assert who(NEXT) == kps.Identity("old")
     with pytest.raises(kps.ServerStartFailed, match="cannot read the tokens"):
         TokenFile(tmp_path)
+    with pytest.raises(kps.ServerStartFailed, match=r"cannot read the tokens in .*: embedded null"):
+        TokenFile("a\0b")
 
 
 def test_no_error_shows_a_token(tmp_path: Path) -> None:
