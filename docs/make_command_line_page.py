@@ -43,9 +43,9 @@ _HEAD = """\
 _IN_COMMON = """\
 The exit code is 0 if all went well, also if Ctrl-C, or the end of the output's reader
 (`kps sub news | head -1`), has ended a command. It is 1 if the command has failed, and 2 for an
-invalid command line, variable or file; some commands have more. Errors are one line on standard
-error. On a terminal, control characters and the like in what others have written are shown as
-JSON escapes; a pipe gets the text as it is.
+invalid command line, variable or file; some commands have more or others. Errors are one line on
+standard error. On a terminal, control characters and the like in what others have written are
+shown as JSON escapes; a pipe gets the text as it is.
 
 An option with a value is `--name VALUE` or `--name=VALUE`. Behind `--` nothing is an option. Where
 options can be variables or be in a file, the command line overrides variables, and variables

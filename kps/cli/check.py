@@ -106,7 +106,8 @@ COMMAND = Command(
         OK: "all is well",
         WARNING: "it is slow, or a node of a cluster is cut off",
         CRITICAL: "it does not answer, or refuses this client",
-        UNKNOWN: "the command line is invalid",
+        UNKNOWN: "it cannot tell: the command line is invalid, Ctrl-C has ended it, or its output "
+        "cannot be written",
     },
-    ends=Ends(UNKNOWN, CRITICAL, _tell),
+    ends=Ends(UNKNOWN, CRITICAL, _tell, UNKNOWN),
 )

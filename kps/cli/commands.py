@@ -2,12 +2,13 @@
 
 import logging
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from kps.cli.advice import advice
-from kps.cli.complaints import OutputEnded, complain
+from kps.cli.complaints import OutputEnded, complain, of_system
 from kps.cli.declaring import Command, Ends
 from kps.cli.line import Mistake, UnknownOption, asks_for_help
 from kps.cli.log_lines import log
@@ -45,6 +46,28 @@ def run_command(
     command: Command[Any], summary: str, words: Sequence[str], environment: Mapping[str, str]
 ) -> int:
     """Run a command with the rest of its line; return the exit code."""
+    unknown = command.ends.unknown
+    try:
+        code = _run_line(command, summary, words, environment)
+        if unknown is not None:
+            sys.stdout.flush()  # while it is known what it means that this fails
+    except KeyboardInterrupt:
+        if unknown is None:
+            raise
+        _tell(command.name, command.ends, unknown, "Ctrl-C has ended it")
+        return unknown
+    except OSError as error:
+        if unknown is None:
+            raise
+        if not isinstance(error, BrokenPipeError):
+            complain(f"{command.name}: {of_system(error)}")
+        return unknown
+    return code
+
+
+def _run_line(
+    command: Command[Any], summary: str, words: Sequence[str], environment: Mapping[str, str]
+) -> int:
     if asks_for_help(words):
         print(manual(command, summary, columns()), end="")
         return 0
@@ -79,10 +102,8 @@ def _run(command: Command[Any], options: Any, settled: Settled, *, is_json: bool
             raise Mistake(reason) from None
         if is_json:
             write(logging.ERROR, "failed", "%(reason)s", reason=reason)
-        elif command.ends.tell is not None:
-            command.ends.tell(command.ends.failed, reason)
         else:
-            complain(f"{command.name}: {reason}")
+            _tell(command.name, command.ends, command.ends.failed, reason)
         return command.ends.failed
     return code
 
@@ -90,8 +111,13 @@ def _run(command: Command[Any], options: Any, settled: Settled, *, is_json: bool
 def _refuse(name: str, reason: str, ends: Ends = Ends()) -> int:  # noqa: B008
     """Say why a command line, a variable or a file is invalid; return the exit code."""
     text = f"{reason} (see {name if name == 'kps help' else f'{name} --help'})"
-    if ends.tell is not None:
-        ends.tell(ends.invalid, text)
-    else:
-        complain(f"{name}: {text}")
+    _tell(name, ends, ends.invalid, text)
     return ends.invalid
+
+
+def _tell(name: str, ends: Ends, code: int, reason: str) -> None:
+    """Say why a command ends with an exit code."""
+    if ends.tell is not None:
+        ends.tell(code, reason)
+    else:
+        complain(f"{name}: {reason}")

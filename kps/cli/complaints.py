@@ -1,6 +1,7 @@
 """What commands say when they fail, in texts that do no harm to a terminal."""
 
 import contextlib
+import errno
 import sys
 import unicodedata
 
@@ -25,6 +26,12 @@ def complain(text: str) -> None:
 def cannot_write(error: OSError) -> str:
     """Return an error of the output in words."""
     return f"cannot write the output: {describe(error)}"
+
+
+def of_system(error: OSError) -> str:
+    """Return an error in words that a command has not foreseen: it is one of the output."""
+    is_of_opening = error.errno in (errno.EMFILE, errno.ENFILE)  # before there was any output
+    return describe(error) if is_of_opening else cannot_write(error)
 
 
 class OutputEnded(KPSError):

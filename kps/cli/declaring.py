@@ -92,6 +92,9 @@ class Ends(NamedTuple):
     failed: int = 1
     tell: Callable[[int, str], object] | None = None
     """Tells why, if not by a line on standard error."""
+    unknown: int | None = None
+    """The exit code if Ctrl-C has ended it, or its output cannot be written or has no reader, also
+    if it has an outcome. ``None``: 0, but 1 for an output that cannot be written."""
 
 
 class Command(Generic[T]):

@@ -3,7 +3,7 @@
 Exit codes: 0 for success, 1 if the command failed, 2 for an invalid command line, variable or
 file; some commands have more. Errors are one line on standard error. Ctrl-C ends a command with 0,
 and so does a reader of its output that has seen enough, as ``head`` does; but a server goes on
-without one.
+without one, and ``kps check`` has another code for what it could not tell.
 
 This module imports little, because Ctrl-C shows a traceback until it runs.
 """
@@ -11,7 +11,6 @@ This module imports little, because Ctrl-C shows a traceback until it runs.
 import sys
 
 try:
-    import errno
     import gc
     import os
     import signal
@@ -93,9 +92,7 @@ def _cannot_write(error: OSError) -> int:
     """Say why the output failed, unless its reader has seen enough; return the exit code."""
     if isinstance(error, BrokenPipeError):
         return 0
-    from kps.cli.complaints import cannot_write, complain
-    from kps.io_common.system_errors import describe
+    from kps.cli.complaints import complain, of_system
 
-    is_of_opening = error.errno in (errno.EMFILE, errno.ENFILE)  # before there was any output
-    complain(f"kps: {describe(error) if is_of_opening else cannot_write(error)}")
+    complain(f"kps: {of_system(error)}")
     return 1

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -95,6 +96,35 @@ class TestCheck:
         code, line = self.check(*arguments)
         assert code == 3
         assert line.startswith(f"KPS UNKNOWN - {reason}")
+
+    def test_ctrl_c_is_not_all_is_well(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            address = "{}:{}".format(*silent.getsockname())
+            process = subprocess.Popen(
+                [*KPS, "check", "--address", address, "--critical", "60"],
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            )  # fmt: skip
+            silent.settimeout(PATIENCE)
+            connection, _ = silent.accept()
+            with connection:
+                process.send_signal(signal.SIGINT)
+                output, errors = process.communicate(timeout=PATIENCE)
+        assert (process.returncode, errors) == (3, "")
+        assert output == "KPS UNKNOWN - Ctrl-C has ended it\n"
+
+    @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full here")
+    @pytest.mark.parametrize("is_there", [True, False])
+    def test_an_output_that_cannot_be_written(
+        self, server: kps.sync.Server, is_there: bool
+    ) -> None:
+        address = server.address if is_there else "127.0.0.1:1"
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(
+                [*KPS, "check", "--address", address, "--warning", "20", "--critical", "30"],
+                stdout=full, stderr=subprocess.PIPE, text=True, timeout=PATIENCE, check=False,
+            )  # fmt: skip
+        assert done.returncode == 3
+        assert done.stderr == "kps check: cannot write the output: no space left on device\n"
 
 
 class TestRtt:

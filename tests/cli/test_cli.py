@@ -410,8 +410,8 @@ def test_too_few_descriptors_are_not_an_output_that_fails() -> None:
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (8, 8)),
         check=False,
     )
-    assert done.returncode == 1
-    assert done.stderr.endswith("kps: too many open files\n")
+    assert done.returncode == 3
+    assert done.stderr.endswith("kps check: too many open files\n")
     assert "never awaited" not in done.stderr
 
 
