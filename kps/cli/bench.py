@@ -14,7 +14,7 @@ from kps.cli.bench_local import measure
 from kps.cli.bench_roles import answer, ask, publish, receive
 from kps.cli.connecting import ConnectOptions, client_options
 from kps.cli.declaring import Command, option, switch
-from kps.cli.measuring import Load, Result
+from kps.cli.measuring import PATIENCE, Load, Result
 from kps.cli.progress import Progress
 from kps.errors import InvalidArgument, KPSError
 from kps.io_asyncio.loop import run
@@ -22,7 +22,6 @@ from kps.version import __version__
 
 _LARGEST = 2**26  # bytes of a payload: no server takes more by default
 _MOST_CLIENTS = 10_000
-_PATIENCE = 20.0  # seconds beyond those of the measurements
 _TICK = 0.2  # seconds between two pictures of the bar
 _TOPIC = "kps-bench"
 
@@ -95,7 +94,8 @@ async def _show(options: BenchOptions) -> None:
     results: list[Result] = []
     is_open_ended = options.role in _WAITING
     steps = 4 if options.role == "all" and options.rate is None else 1
-    limit = None if is_open_ended else steps * options.seconds + _PATIENCE
+    # Connecting has its own limit, and is over, or undone, before this one.
+    limit = None if is_open_ended else steps * options.seconds + 2 * PATIENCE
     progress = Progress(steps * options.seconds)
     run_role = measure if options.role == "all" else _ROLES[options.role]
     async with asyncio.timeout(limit), contextlib.aclosing(run_role(load)) as measurements:

@@ -6,7 +6,7 @@ import time
 from array import array
 from collections.abc import AsyncGenerator, AsyncIterator
 
-from kps.cli.measuring import Load, Result, row, times_row, wait_for_others
+from kps.cli.measuring import PATIENCE, Load, Result, row, times_row, wait_for_others
 from kps.cli.percentiles import percentiles
 from kps.errors import KPSError
 from kps.io_asyncio.client import Client
@@ -18,7 +18,7 @@ _MOST_DIGITS = 16  # of a message's number
 
 async def publish(load: Load) -> AsyncGenerator[Result, None]:
     """Publish numbered messages."""
-    async with _clients(load) as clients:
+    async with _clients(load, PATIENCE) as clients:
         for client in clients[:1]:
             await client.publish_with_receipt(load.topic, None)  # raises if it is not allowed
         began = time.perf_counter()
@@ -99,7 +99,7 @@ async def ask(load: Load) -> AsyncGenerator[Result, None]:
     """Ask, and measure the time to the answer: from when a request is due, if there is a rate."""
     times = array("d")
     failures: list[str] = []
-    async with _clients(load) as clients:
+    async with _clients(load, PATIENCE) as clients:
         began = time.perf_counter()
         await asyncio.gather(*(_ask(client, load, began, times, failures) for client in clients))
         took = time.perf_counter() - began
@@ -172,7 +172,19 @@ async def answer(load: Load) -> AsyncGenerator[Result, None]:
 
 
 @contextlib.asynccontextmanager
-async def _clients(load: Load) -> AsyncIterator[list[Client]]:
-    """Connect all clients."""
+async def _clients(load: Load, patience: float | None = None) -> AsyncIterator[list[Client]]:
+    """Connect all clients, one after the other.
+
+    Raises :class:`kps.KPSError` if that takes longer than so many seconds.
+    """
+    clients: list[Client] = []
     async with contextlib.AsyncExitStack() as stack:
-        yield [await stack.enter_async_context(load.new_client()) for _ in range(load.clients)]
+        try:
+            async with asyncio.timeout(patience):
+                while len(clients) < load.clients:
+                    clients.append(await stack.enter_async_context(load.new_client()))
+        except TimeoutError:
+            count = f"{len(clients)} of {load.clients} clients"
+            reason = f"connecting took too long: {count} were connected within {patience:g} s"
+            raise KPSError(reason) from None
+        yield clients

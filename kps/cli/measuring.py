@@ -12,6 +12,9 @@ from kps.cli.pacing import Pace
 from kps.io_asyncio.client import Client
 from kps.io_asyncio.signals import on_signals
 
+PATIENCE = 20.0
+"""Seconds for connecting all clients, and seconds beyond those of all measurements."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Load:

@@ -1,18 +1,21 @@
 """The command ``kps bench``, alone and in several processes."""
 
 import asyncio
+import contextlib
 import json
 import re
 import signal
 import subprocess
 import time
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 import kps.sync
-from kps.cli.bench_roles import _Count
+from kps.cli.bench_roles import _clients, _Count
 from kps.cli.measuring import Load
 from kps.protocol.bus.message import Message
 from tests.cli.test_cli import KPS, PATIENCE, run
@@ -65,6 +68,38 @@ def test_what_others_publish_is_not_counted() -> None:
 
     asyncio.run(receive())
     assert (count.messages, count.lost) == (2, 1)
+
+
+def test_connecting_that_takes_too_long_says_how_far_it_came() -> None:
+    ended: list[int] = []
+
+    class Stalls:
+        """All but two clients wait for the server."""
+
+        clients = 5
+
+        def __init__(self) -> None:
+            self.made = 0
+
+        @contextlib.asynccontextmanager
+        async def new_client(self) -> AsyncIterator[int]:
+            self.made += 1
+            number = self.made
+            if number > 2:
+                await asyncio.Event().wait()
+            try:
+                yield number
+            finally:
+                ended.append(number)
+
+    async def connect() -> None:
+        async with _clients(cast("Load", Stalls()), 0.01):
+            pytest.fail("they cannot be connected")
+
+    about = "connecting took too long: 2 of 5 clients were connected within 0.01 s"
+    with pytest.raises(kps.KPSError, match=about):
+        asyncio.run(connect())
+    assert ended == [2, 1]
 
 
 class TestBench:
