@@ -2,7 +2,6 @@
 
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator
-from itertools import chain
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -23,7 +22,8 @@ class Latest(Generic[T]):
 
     def __iter__(self) -> Iterator[T]:
         """Yield all things, in no order."""
-        return chain.from_iterable(of.values() for of in self._of.values())
+        for of in self._of.values():
+            yield from of.values()
 
     def add(self, source: str, key: Hashable, thing: T) -> None:
         """Keep a thing under a key that is not in use."""
