@@ -339,6 +339,7 @@ def test_the_limit_of_lines_is_as_the_page_says() -> None:
 
 
 class TestEvents:
+    @pytest.mark.pure("it reads the sources")
     def test_the_table_has_those_of_the_sources_and_no_others(self) -> None:
         page = (DOCS / "monitoring.md").read_text(encoding="utf-8")
         table = page.partition("| event | level | when |\n")[2].partition("\n\n")[0]

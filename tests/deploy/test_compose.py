@@ -178,7 +178,7 @@ class TestMonitoring:
         assert options.metrics_address == f"0.0.0.0:{port}"
         (rules,) = config["rule_files"]
         file = self.mounted("prometheus", f"/etc/prometheus/{rules}")
-        assert file == DEPLOY / "prometheus-rules.yml"
+        assert file.samefile(DEPLOY / "prometheus-rules.yml")
 
     @pytest.mark.skipif(promtool is None, reason="promtool is not installed here")
     def test_promtool_is_content(self, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ TEXT = dockerfile()
 hadolint = shutil.which("hadolint", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
 
 
+@pytest.mark.pure("it looks for the sources")
 def test_it_is_made_of_what_there_is() -> None:
     ignored = (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines()
     assert ignored[0] == "*"
