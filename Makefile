@@ -146,7 +146,7 @@ check-all: test lint
 	$(MAKE) test-angular test-go test-rust
 	$(MAKE) test-chat
 	$(MAKE) conformance CASES=full
-	$(MAKE) conformance-compiled CASES=full
+	$(MAKE) conformance-compiled
 	$(MAKE) fuzz FUZZ_SECONDS=720
 	$(MAKE) fuzz-compiled FUZZ_SECONDS=720
 	$(MAKE) $(VENV)/bench.stamp
