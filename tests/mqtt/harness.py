@@ -43,6 +43,9 @@ user {user}
 {more}
 """
 
+_CONNECT = bytes.fromhex("10 0c  00 04 4d 51 54 54  04  02  00 3c  00 00")
+"""A CONNECT packet of MQTT 3.1.1: a clean session, without a name, a keep-alive of 60 s."""
+
 
 class Mosquitto:
     """A broker that runs, and keeps what it has over a restart."""
@@ -58,7 +61,11 @@ class Mosquitto:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it, and wait until it takes connections."""
+        """Start it, and wait until it answers.
+
+        That it takes connections is not enough: mosquitto 2.0 forgets a SIGTERM that comes
+        after it listens and before its main loop runs.
+        """
         assert PROGRAM is not None
         self.process = subprocess.Popen(
             [PROGRAM, "-c", str(self._file)],
@@ -68,11 +75,19 @@ class Mosquitto:
         ends = time.monotonic() + PATIENCE
         while time.monotonic() < ends:
             assert self.process.poll() is None, "mosquitto does not start"
-            with contextlib.suppress(OSError):
-                socket.create_connection(("127.0.0.1", self.port)).close()
+            with contextlib.suppress(ConnectionRefusedError):
+                self._wait_for_an_answer()
                 return
             time.sleep(0.01)
         raise AssertionError("mosquitto takes no connections")
+
+    def _wait_for_an_answer(self) -> None:
+        with (
+            socket.create_connection(("127.0.0.1", self.port), PATIENCE) as connection,
+            contextlib.suppress(ConnectionResetError),  # so answers one that speaks TLS
+        ):
+            connection.sendall(_CONNECT)
+            connection.recv(1)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
         """End it; by SIGTERM it keeps its sessions and messages."""
