@@ -230,6 +230,10 @@ class SocketPort:
         if not self.is_closed:
             self.is_closed = True
             self._world.activity += 1
+            # While the pump waits for it, a socket that is closed stays open: the client would
+            # see the end only when the system gives the pump some time.
+            with contextlib.suppress(OSError):
+                self.far.shutdown(socket.SHUT_RDWR)
             self.far.close()
             self._pump.wake()
 

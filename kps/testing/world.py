@@ -39,8 +39,10 @@ Span = float | tuple[float, float]
 """Seconds, or between how many and how many."""
 
 # Seconds of the system's clock that are waited for a thread which has something to do. It may
-# itself wait for something that comes later.
+# itself wait for something that comes later. Of the time between two looks at it, only so much
+# counts, since a system that lets us wait for longer lets that thread wait too.
 _PATIENCE = 1.0
+_LOOK_COUNTS_MOST = 0.005
 
 
 class Conditions(Protocol):
@@ -96,8 +98,11 @@ class World:
         self._callbacks: dict[Mailbox, Callback] = {}
         self._is_running = False
         self._must_go_on = False
-        self._busy_since = 0.0
-        self._busy_at = -1  # the activity since when nothing happened, though somebody is busy
+        # The activity since when nothing happened though somebody is busy, how long we have waited
+        # for that, and when we looked last.
+        self._busy_at = -1
+        self._busy_for = 0.0
+        self._looked = 0.0
 
     # -- clients ----------------------------------------------------------------------------
 
@@ -174,8 +179,11 @@ class World:
             return False
         now = time.monotonic()
         if self._busy_at != self.activity:
-            self._busy_at, self._busy_since = self.activity, now
-        return now - self._busy_since <= _PATIENCE
+            self._busy_at, self._busy_for = self.activity, 0.0
+        else:
+            self._busy_for += min(now - self._looked, _LOOK_COUNTS_MOST)
+        self._looked = now
+        return self._busy_for <= _PATIENCE
 
     # -- time -------------------------------------------------------------------------------
 

@@ -3,6 +3,8 @@
 import asyncio
 import itertools
 import logging
+import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Coroutine
@@ -17,7 +19,7 @@ import kps.io_sync.runtime
 import kps.sync
 from kps.io_sync.connection import Connection
 from kps.testing import MemoryBus
-from kps.testing.on_threads import Pump
+from kps.testing.on_threads import Pump, SocketPort
 
 ADDRESS = "localhost:9313"
 PATIENCE = 30.0
@@ -731,6 +733,14 @@ class TestOnThreads:
 
         monkeypatch.setattr(owner, name, late)
         assert _breaks(seed=1) == undisturbed
+
+    def test_a_client_sees_at_once_that_its_connection_is_cut(self) -> None:
+        with MemoryBus() as bus:
+            port = SocketPort(bus._world, bus._pump)
+            with port.near, socket.socket(fileno=os.dup(port.far.fileno())):  # as if polled
+                port.close()
+                port.near.setblocking(False)
+                assert port.near.recv(1) == b""
 
     def test_an_echo_worker_is_asked_with_much_at_once(self) -> None:
         question = "x" * 100_000
