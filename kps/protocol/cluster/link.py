@@ -82,7 +82,7 @@ class Link:
         self._ready: deque[bytes] = deque()  # chunks
         self._frames: list[bytes] = []
         self._size = 0
-        self._spoke = self._heard = 0.0
+        self._spoke = self._heard = self._looked = 0.0
         self._rests_until = 0.0
 
     # -- the carrier ------------------------------------------------------------------------
@@ -90,7 +90,7 @@ class Link:
     def open(self, now: float) -> None:
         """Begin, because there is a carrier."""
         self._is_open = True
-        self._heard = now
+        self._heard = self._looked = now
         self._greet(now)
 
     def close(self) -> None:
@@ -117,7 +117,7 @@ class Link:
         elif kind == _FAREWELL:
             self._begin_anew(ENDED)
         else:
-            self._heard = now
+            self._heard = self._looked = now
             self._rise()
             if number <= self._taken:
                 return  # it comes once more
@@ -179,13 +179,19 @@ class Link:
         """When ``handle_timeout`` is due."""
         if not self._is_open:
             return None
-        beat = self._spoke + self._config.heartbeat
-        return min(beat, self._heard + self._config.patience) if self.is_up else beat
+        heartbeat = self._config.heartbeat
+        beat = self._spoke + heartbeat
+        if not self.is_up:
+            return beat
+        return min(beat, self._looked + heartbeat, self._heard + self._config.patience)
 
     def handle_timeout(self, now: float) -> None:
         """Say that this node lives, or notice that the other one does not."""
         if not self._is_open:
             return
+        # While this node stood still, it read nothing: that was no silence of the other one.
+        self._heard += max(0.0, now - self._looked - self._config.heartbeat)
+        self._looked = now
         if self.is_up and now >= self._heard + self._config.patience:
             self.fail("the node is silent", now)
         elif now >= self._spoke + self._config.heartbeat:
@@ -207,7 +213,7 @@ class Link:
             if self.is_up:  # or our token is unused, and two ends could chase each other
                 self._begin_anew("the node has begun anew")
             self._theirs = theirs
-        self._heard = now
+        self._heard = self._looked = now
         if mine == self._mine:
             self._rise()
         else:

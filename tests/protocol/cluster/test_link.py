@@ -229,6 +229,21 @@ def test_silence_is_noticed_and_a_heartbeat_is_no_silence() -> None:
     assert [end.reasons for end in both.ends] == [["the node is silent"]] * 2
 
 
+def test_a_node_that_stood_still_itself_does_not_take_the_other_one_for_silent() -> None:
+    both = Both()
+    both.settle()
+    for _ in range(3):
+        both.pass_time(100.0)  # and only then it reads what came meanwhile
+        both.settle()
+    assert [end.reasons for end in both.ends] == [[], []]
+    silent = both.now
+    while not both.ends[0].reasons:
+        due = both.ends[0].link.next_deadline()
+        assert due is not None
+        both.pass_time(due - both.now)
+    assert both.now - silent == both.config.patience
+
+
 STEPS = st.one_of(
     st.tuples(st.just("send"), st.integers(0, 1), st.integers(0, 300)),
     st.tuples(st.just("send"), st.integers(0, 1), st.integers(0, 300)),
