@@ -10,7 +10,7 @@ NPM_INSTALL = npm install --no-package-lock --no-audit --no-fund --silent
 # A virtual environment with the compiled core.
 COMPILED ?= .venv-compiled
 
-.PHONY: serve test test-python test-compiled wheels test-js test-angular test-go test-rust test-chat lint faces docs dist helm conformance conformance-compiled fuzz fuzz-compiled bench bench-compiled soak soak-nodes attacks check-all clean
+.PHONY: serve test test-python test-pythons test-compiled wheels test-js test-angular test-go test-rust test-chat lint faces docs dist helm conformance conformance-compiled fuzz fuzz-compiled bench bench-compiled soak soak-nodes attacks check-all clean
 
 serve: $(VENV)/run.stamp
 	$(BIN)/kps serve
@@ -24,6 +24,13 @@ test-python: $(VENV)/dev.stamp
 # kps and not in it, so that they, and the programs that they start, import what is installed.
 test-compiled: $(COMPILED)/run.stamp
 	cd $(COMPILED)/checkout && BUILD_UNDER_TEST=compiled ../bin/pytest -n $(PYTEST_WORKERS) $(PYTEST_ARGS)
+
+# All Python tests on each other CPython that is here.
+test-pythons:
+	$(PYTHON) tools/wheels.py --list | while read -r minor python; do \
+		[ "$$minor" = "$$($(PYTHON) -c 'import sys; print(sys.version_info[1])')" ] || \
+			$(MAKE) test-python VENV="$(VENV)-$$minor" PYTHON="$$python" </dev/null || exit 1; \
+	done
 
 # The wheels, pure and compiled, for each CPython that is here: made, and tried in an empty folder.
 # PYTHONS="python3.12" is some of them.
@@ -139,8 +146,9 @@ ATTACKS ?= --all
 attacks: $(VENV)/bench.stamp
 	$(BIN)/python benchmarks/attacks.py $(ATTACKS) --driver $(DRIVER)
 
-# Everything, also what takes too long for each change: an hour and a half on two cores.
+# Everything, also what takes too long for each change: some hours on two cores.
 check-all: test lint
+	$(MAKE) test-pythons
 	$(MAKE) test-compiled
 	$(MAKE) wheels
 	$(MAKE) test-angular test-go test-rust
@@ -160,7 +168,7 @@ check-all: test lint
 	KPS_COMPILED=$(abspath $(COMPILED))/kps $(BIN)/python benchmarks/run.py --only compiled --quick
 
 clean:
-	rm -rf $(VENV) $(COMPILED)
+	rm -rf $(VENV) $(VENV)-* $(COMPILED)
 
 $(VENV)/run.stamp: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

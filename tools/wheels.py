@@ -2,6 +2,7 @@
 
     python tools/wheels.py                       # for every CPython from 3.11 up that is here
     python tools/wheels.py python3.11            # for some
+    python tools/wheels.py --list                # the minor version and the path of each
 
 They are in ``dist``. To compile takes some minutes for each CPython, and a C compiler.
 """
@@ -25,8 +26,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("pythons", nargs="*", metavar="PYTHON", help="default: all that are here")
     parser.add_argument("--to", type=Path, default=ROOT / "dist", help="folder; default: dist")
+    parser.add_argument("--list", action="store_true", help="only tell which there are")
     options = parser.parse_args()
     pythons = options.pythons or list(pythons_here())
+    if options.list:
+        for python in pythons:
+            print(minor_of(python), python)
+        return
     wheels: dict[str, Path] = {}
     for python in pythons:
         for build in ("pure", "compiled"):
