@@ -83,9 +83,9 @@ def test_a_callback_that_hangs_holds_up_nothing_but_its_subscription(
     proxy_to: Callable[[str], Proxy],
     hang: Hang,
 ) -> None:
-    limits = replace(LIMITS, heartbeat_interval=0.3, heartbeat_timeout=1.0)
+    limits = replace(LIMITS, heartbeat_interval=0.3, heartbeat_timeout=2.0)
     server = servers.server(
-        limits=kps.ServerLimits(heartbeat_interval=0.3, heartbeat_timeout=1.0, close_timeout=0.3)
+        limits=kps.ServerLimits(heartbeat_interval=0.3, heartbeat_timeout=2.0, close_timeout=0.3)
     )
     proxy = proxy_to(server.address)
     downs = Inbox()
@@ -108,7 +108,7 @@ def test_a_callback_that_hangs_holds_up_nothing_but_its_subscription(
     assert take() == "from itself"
     client.flush()
     # Longer than a peer may be silent, and nothing but heartbeats passes.
-    time.sleep(2 * (0.3 * 33 / 32 + 1.0))
+    time.sleep(2 * (0.3 * 33 / 32 + 2.0))
     assert downs.is_empty()
     assert proxy.connections == 1
     client.flush()
