@@ -2,7 +2,7 @@
 
     python tools/wheels.py                       # for every CPython from 3.11 up that is here
     python tools/wheels.py python3.11            # for some
-    python tools/wheels.py --list                # the minor version and the path of each
+    python tools/wheels.py --others              # makes nothing: tells which others are here
 
 They are in ``dist``. To compile takes some minutes for each CPython, and a C compiler.
 """
@@ -26,12 +26,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("pythons", nargs="*", metavar="PYTHON", help="default: all that are here")
     parser.add_argument("--to", type=Path, default=ROOT / "dist", help="folder; default: dist")
-    parser.add_argument("--list", action="store_true", help="only tell which there are")
+    parser.add_argument(
+        "--others",
+        action="store_true",
+        help="print the minor version and the path of each CPython but this one, and make nothing",
+    )
     options = parser.parse_args()
     pythons = options.pythons or list(pythons_here())
-    if options.list:
+    if options.others:
         for python in pythons:
-            print(minor_of(python), python)
+            if (minor := minor_of(python)) != sys.version_info.minor:
+                print(minor, python)
         return
     wheels: dict[str, Path] = {}
     for python in pythons:

@@ -428,8 +428,8 @@ def test_a_signal_handler_publishes_while_the_main_thread_does() -> None:
             client.publish("theirs", from_handler)
             server.publish("theirs", -1 - from_handler)
             from_handler += 1
-            # Once a time, as it must not come from within itself. Not again at the end: a signal
-            # that came just before the timer was stopped is handled after that.
+            # The timer runs once, because the handler must not interrupt itself. At the end it is
+            # not set again: a signal that came just before it was stopped is handled after that.
             if is_going:
                 signal.setitimer(signal.ITIMER_REAL, 0.0005)
 

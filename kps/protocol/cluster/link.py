@@ -90,7 +90,7 @@ class Link:
     def open(self, now: float) -> None:
         """Begin, because there is a carrier."""
         self._is_open = True
-        self._heard = self._looked = now
+        self._heard = now
         self._greet(now)
 
     def close(self) -> None:
@@ -117,7 +117,7 @@ class Link:
         elif kind == _FAREWELL:
             self._begin_anew(ENDED)
         else:
-            self._heard = self._looked = now
+            self._heard = now
             self._rise()
             if number <= self._taken:
                 return  # it comes once more
@@ -183,14 +183,14 @@ class Link:
         beat = self._spoke + heartbeat
         if not self.is_up:
             return beat
-        return min(beat, self._looked + heartbeat, self._heard + self._config.patience)
+        return min(beat, self._awake_at + heartbeat, self._heard + self._config.patience)
 
     def handle_timeout(self, now: float) -> None:
         """Say that this node lives, or notice that the other one does not."""
         if not self._is_open:
             return
         # While this node stood still, it read nothing: that was no silence of the other one.
-        self._heard += max(0.0, now - self._looked - self._config.heartbeat)
+        self._heard += max(0.0, now - self._awake_at - self._config.heartbeat)
         self._looked = now
         if self.is_up and now >= self._heard + self._config.patience:
             self.fail("the node is silent", now)
@@ -203,6 +203,11 @@ class Link:
 
     # -- within -----------------------------------------------------------------------------
 
+    @property
+    def _awake_at(self) -> float:
+        """When this node last did something for the link, and so did not stand still."""
+        return max(self._heard, self._looked)
+
     def _greeted(self, theirs: int, mine: int, about: bytes, now: float) -> None:
         if not self._is_of_this_cluster(about):
             return
@@ -213,7 +218,7 @@ class Link:
             if self.is_up:  # or our token is unused, and two ends could chase each other
                 self._begin_anew("the node has begun anew")
             self._theirs = theirs
-        self._heard = self._looked = now
+        self._heard = now
         if mine == self._mine:
             self._rise()
         else:
