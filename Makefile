@@ -18,7 +18,7 @@ serve: $(VENV)/run.stamp
 test: test-python test-js
 
 test-python: $(VENV)/dev.stamp
-	$(BIN)/pytest -n $(PYTEST_WORKERS) $(PYTEST_ARGS)
+	$(BIN)/pytest -rs -n $(PYTEST_WORKERS) $(PYTEST_ARGS)
 
 # The Python tests on the compiled core, which takes minutes to make. They run beside the checkout's
 # kps and not in it, so that they, and the programs that they start, import what is installed.

@@ -27,14 +27,8 @@ PAGE = """<!doctype html>
 <ul></ul>
 <script type="module">
   import { Client } from {{ ("http://" + bus + "/kps.js") | tojson }};
-  const client = await Client.connect({{ bus | tojson }});
-  await client.subscribe('orders', ({ data }) => {
-    const line = document.createElement('li');
-    line.textContent = data.what;
-    document.querySelector('ul').append(line);
-  });
   const state = document.querySelector('output');
-  state.value = 'live';
+  // Before the page waits for the bus: until this is set, Enter loads the page anew.
   document.forms[0].addEventListener('submit', async (event) => {
     event.preventDefault();
     const body = JSON.stringify({ what: event.target.what.value });
@@ -42,6 +36,13 @@ PAGE = """<!doctype html>
     const answer = await fetch('/orders', { method: 'POST', headers, body });
     state.value = answer.ok ? 'ordered' : `not ordered: ${(await answer.json()).error}`;
   });
+  const client = await Client.connect({{ bus | tojson }});
+  await client.subscribe('orders', ({ data }) => {
+    const line = document.createElement('li');
+    line.textContent = data.what;
+    document.querySelector('ul').append(line);
+  });
+  state.value = 'live';
 </script>
 """
 

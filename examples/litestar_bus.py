@@ -63,12 +63,7 @@ PAGE = """<!doctype html>
 <script type="module">
   import { Client } from './bus/kps.js';
 
-  const client = await Client.connect(new URL('bus/', location));
-  await client.subscribe('notes', ({ data }) => {
-    const note = document.createElement('li');
-    note.textContent = `${data.by}: ${data.text}`;
-    document.querySelector('ul').prepend(note);
-  }, { last: 20 });
+  // Before the page waits for the bus: until this is set, Enter loads the page anew.
   document.forms[0].addEventListener('submit', async (event) => {
     event.preventDefault();
     const body = JSON.stringify({ text: event.target.text.value });
@@ -76,6 +71,12 @@ PAGE = """<!doctype html>
     await fetch('/notes', { method: 'POST', headers, body });
     event.target.reset();
   });
+  const client = await Client.connect(new URL('bus/', location));
+  await client.subscribe('notes', ({ data }) => {
+    const note = document.createElement('li');
+    note.textContent = `${data.by}: ${data.text}`;
+    document.querySelector('ul').prepend(note);
+  }, { last: 20 });
 </script>
 """
 
