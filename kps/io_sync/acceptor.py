@@ -17,6 +17,7 @@ from kps.protocol.dialect.address import host_and_port
 from kps.protocol.server.connection import WebSocketConnection
 
 _PAUSE = 0.05  # seconds, when there are no descriptors left
+_PATIENCE = 30.0  # seconds for the thread to close the sockets that listen, on a busy machine
 
 
 class Owner(Protocol):
@@ -54,6 +55,7 @@ class Acceptor:
         self._waker = Waker()
         self._waits_until: float | None = None
         self._is_given_up = False
+        self._is_deaf = threading.Event()
         self._thread = threading.Thread(target=self._run, name="kps-accept", daemon=True)
 
     def start(self) -> None:
@@ -68,6 +70,7 @@ class Acceptor:
         self._is_given_up = True
         if not self._thread.is_alive():
             self._waker.close()
+            self._is_deaf.set()
 
     def wake(self) -> None:
         """Make the thread call ``tend``. Any thread may call this."""
@@ -79,10 +82,21 @@ class Acceptor:
             self._waker.wake()
 
     def join(self, timeout: float) -> None:
-        """Wait for the thread to end, for up to ``timeout`` seconds."""
+        """Wait until nothing listens, and then up to ``timeout`` seconds for the thread to end.
+
+        It outlives a connection that does not end. But another server may listen on the address
+        as soon as this one has stopped, however late the thread gets to it.
+        """
+        self._is_deaf.wait(_PATIENCE)
         self._thread.join(timeout)
 
     def _run(self) -> None:
+        try:
+            self._accept_all()
+        finally:
+            self._is_deaf.set()
+
+    def _accept_all(self) -> None:
         owner, clock = self._owner, self._owner.runtime.clock
         selector = new_selector()
         selector.register(self._waker, selectors.EVENT_READ)
@@ -121,6 +135,7 @@ class Acceptor:
             listener = self._listeners.pop()
             selector.unregister(listener)
             listener.close()
+        self._is_deaf.set()
 
     def _accept(self, listener: socket.socket) -> None:
         try:
