@@ -54,8 +54,10 @@ def test_messages_outlive_the_server(serve: Serve, path: Path) -> None:
     assert again.history("t").messages[-1].offset == 4
 
 
-def test_a_client_resumes_over_a_restart(serve: Serve, clients: AnyDriver) -> None:
-    server = serve()
+def test_a_client_resumes_over_a_restart(
+    serve: Serve, clients: AnyDriver, kept_address: str
+) -> None:
+    server = serve(kept_address)
     inbox, recovered, lost = Inbox(), Inbox(), Inbox()
     client = clients.client(
         server.address, reconnect=QUICK, on_recovered=recovered, on_lost=lost
@@ -67,7 +69,7 @@ def test_a_client_resumes_over_a_restart(serve: Serve, clients: AnyDriver) -> No
     assert inbox.take(2) == ["t", "p/1"]
     server.stop()
     eventually(lambda: not client.is_connected)
-    again = serve(server.address)
+    again = serve(kept_address)
     for topic in ("t", "p/1", "p/2"):
         again.publish(topic, f"{topic} again")
     assert sorted(inbox.take(3)) == ["p/1 again", "p/2 again", "t again"]
@@ -131,24 +133,22 @@ def test_a_start_on_a_loop_that_is_cancelled(path: Path, turns: int) -> None:
 def test_a_stop_while_the_file_is_read(
     path: Path, monkeypatch: pytest.MonkeyPatch, api: Any
 ) -> None:
-    begun, goes_on = threading.Event(), threading.Event()
+    begun = threading.Event()
     load = Database.load
 
     def slow(*args: Any) -> Any:
         begun.set()
-        assert goes_on.wait(PATIENCE)
+        eventually(lambda: server._driver.is_ending, "the beginning of the end")
         return load(*args)
 
     monkeypatch.setattr(Database, "load", slow)
     server: Any = api.Server("127.0.0.1:0", history=RULES, history_file=path)
-    release = threading.Timer(0.05, goes_on.set)  # after ``stop`` has begun to wait, or before
     if api is kps:
 
         async def main() -> None:
             starting = asyncio.create_task(server.start())
             while not begun.is_set():
                 await asyncio.sleep(0.001)
-            release.start()
             await server.stop()
             with pytest.raises(kps.ServerStopped):
                 await starting
@@ -166,11 +166,9 @@ def test_a_stop_while_the_file_is_read(
         thread = threading.Thread(target=start)
         thread.start()
         assert begun.wait(PATIENCE)
-        release.start()
         server.stop()
         thread.join(PATIENCE)
         assert raised
-    release.join()
     assert payloads_of(path) == []
 
 

@@ -55,7 +55,7 @@ def handling(does: Callable[[logging.LogRecord], object]) -> Iterator[Handler]:
     ids=lambda failure: type(failure).__name__,
 )
 def test_a_handler_that_fails_costs_lines_only(
-    servers: AnyDriver, clients: AnyDriver, failure: BaseException
+    servers: AnyDriver, clients: AnyDriver, failure: BaseException, kept_address: str
 ) -> None:
     def fail(record: logging.LogRecord) -> None:
         raise failure
@@ -67,8 +67,8 @@ def test_a_handler_that_fails_costs_lines_only(
 
     handled, connected = Inbox(), Inbox()
     with handling(fail) as handler:
-        server = servers.server()
-        client = clients.client(server.address, on_connect=connected, reconnect=QUICK)
+        server = servers.server(kept_address)
+        client = clients.client(kept_address, on_connect=connected, reconnect=QUICK)
         connected.get()
         for receiver in (server, client):
             receiver.subscribe("t", handle)
@@ -78,7 +78,7 @@ def test_a_handler_that_fails_costs_lines_only(
         client.publish_to_id("nobody", "an error, which is logged")
         client.flush()
         server.stop()
-        again = servers.server(server.address)
+        again = servers.server(kept_address)
         assert connected.get().again
         client.publish_with_receipt("t", "works")
         assert handled.take(3) == ["works"] * 3
@@ -87,27 +87,26 @@ def test_a_handler_that_fails_costs_lines_only(
     assert handler.failed > 5
 
 
-def test_a_handler_that_publishes_on_threads() -> None:
+def test_a_handler_that_publishes_on_threads(kept_address: str) -> None:
     connected = Inbox()
-    with kps.sync.Server("127.0.0.1:0") as first:
-        address = first.address
-        client = kps.sync.Client.connect(address, on_connect=connected, reconnect=QUICK)
+    with kps.sync.Server(kept_address) as first:
+        client = kps.sync.Client.connect(kept_address, on_connect=connected, reconnect=QUICK)
         connected.get()
         with handling(lambda record: client.publish("t", record.getMessage())) as handler:
             first.stop()
-            with kps.sync.Server(address):
+            with kps.sync.Server(kept_address):
                 assert connected.get().again
                 client.flush()
                 client.close()
     assert handler.failed
 
 
-def test_a_handler_that_publishes_on_the_event_loop() -> None:
+def test_a_handler_that_publishes_on_the_event_loop(kept_address: str) -> None:
     async def run() -> None:
         connected: asyncio.Queue[kps.Connected] = asyncio.Queue()
-        first = kps.Server("127.0.0.1:0")
+        first = kps.Server(kept_address)
         await first.start()
-        client = await kps.Client.connect(first.address, on_connect=connected.put, reconnect=QUICK)
+        client = await kps.Client.connect(kept_address, on_connect=connected.put, reconnect=QUICK)
         await connected.get()
 
         def publish(record: logging.LogRecord) -> None:
@@ -116,7 +115,7 @@ def test_a_handler_that_publishes_on_the_event_loop() -> None:
 
         with handling(publish) as handler:
             await first.stop()
-            async with kps.Server(first.address):
+            async with kps.Server(kept_address):
                 assert (await connected.get()).again
                 await client.flush()
                 await client.close()
