@@ -23,11 +23,26 @@ PATIENCE = 20.0
 """Seconds after which something that should have happened counts as never happening."""
 
 
+class Clock:
+    """The system's clock, which a test may put forward: no deadline need be short, or be met."""
+
+    def __init__(self) -> None:
+        self._ahead = 0.0
+
+    def __call__(self) -> float:
+        return time.monotonic() + self._ahead
+
+    def skip(self, seconds: float) -> None:
+        self._ahead += seconds
+
+
 class LoopThread:
     """An event loop in a thread."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
+        self._clock = Clock()
+        self.loop.time = self._clock  # type: ignore[method-assign]
         self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self._thread.start()
 
@@ -39,6 +54,11 @@ class LoopThread:
             return await result if inspect.isawaitable(result) else result
 
         return asyncio.run_coroutine_threadsafe(run(), self.loop).result(PATIENCE)
+
+    def skip(self, seconds: float) -> None:
+        """Let the loop believe that time has passed."""
+        self._clock.skip(seconds)
+        self.loop.call_soon_threadsafe(lambda: None)  # so that it looks at the clock
 
     def close(self) -> None:
         """End the tasks that a test has left, for instance within an iterator, and the loop."""
@@ -138,6 +158,10 @@ class AsyncioDriver:
         self._open.append(client.close)
         return Blocking(client, self._thread)
 
+    def skip(self, seconds: float) -> None:
+        """Let time pass for its servers: what is due by then happens now."""
+        self._thread.skip(seconds)
+
     def close(self) -> None:
         for close in reversed(self._open):
             self._thread.call(close)
@@ -149,10 +173,15 @@ class ThreadsDriver:
 
     def __init__(self) -> None:
         self._open: list[Any] = []
+        self._servers: list[kps.sync.Server] = []
+        self._clock = Clock()
 
     def server(self, address: str = "127.0.0.1:0", **options: Any) -> Any:
         server = kps.sync.Server(address, **options)
+        runtime = server._driver.runtime
+        runtime.start = lambda: setattr(runtime, "clock", self._clock)  # type: ignore[method-assign]
         server.start()
+        self._servers.append(server)
         self._open.append(server.stop)
         return server
 
@@ -160,6 +189,12 @@ class ThreadsDriver:
         client = kps.sync.Client.connect(address, **options)
         self._open.append(client.close)
         return client
+
+    def skip(self, seconds: float) -> None:
+        """Let time pass for its servers: what is due by then happens now."""
+        self._clock.skip(seconds)
+        for server in self._servers:
+            server._driver.wake()  # so that it looks at the clock
 
     def close(self) -> None:
         for close in reversed(self._open):
