@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from kps.io_common.logger import guard
+from kps.io_sync.log import log_thread
 from kps.protocol.build import BUILD
 
 # A loaded machine makes single examples slow, which says nothing about the code; and a run
@@ -42,12 +43,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def new_log() -> Iterator[None]:
     """Let no test use up the lines of the log that another one waits for, nor keep settings.
 
-    A framework that a test starts may set the level of the root logger, and handlers.
+    A framework that a test starts may set the level of the root logger, and handlers. And what one
+    test did on threads must not be in the log of the next one, because it was written late.
     """
     guard.tell()
     loggers = [logging.getLogger(), logging.getLogger("kps")]
     before = [(logger, logger.level, logger.disabled, logger.handlers[:]) for logger in loggers]
     yield
+    log_thread.finish()
     for logger, level, disabled, handlers in before:
         logger.setLevel(level)
         logger.disabled = disabled

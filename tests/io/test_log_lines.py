@@ -1,6 +1,7 @@
 """A server's texts cannot forge lines of a client's log, or of the log of a server that relays."""
 
 import logging
+import threading
 
 import pytest
 
@@ -35,5 +36,6 @@ FORGED = "x\nWARNING kps: all is lost\x1b[2J\u202e"
 def test_one_event_is_one_line(event: ClientEvent, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, logger="kps")
     ClientLog(Address.parse("localhost"), FORGED).note(event)
-    (record,) = caplog.records
+    # Threads that an earlier test has left may log as well.
+    (record,) = [one for one in caplog.records if one.thread == threading.get_ident()]
     assert record.getMessage().isprintable()
