@@ -132,25 +132,30 @@ def test_a_caller_leaves_the_rest_of_very_much_to_the_thread(line: Line) -> None
 
 def test_callers_and_the_thread_write_in_the_order_of_the_queue(line: Line) -> None:
     queued: list[bytes] = []
+    chance = random.Random(1)
 
-    def send(seed: int) -> None:
-        chance = random.Random(seed)
-        for _ in range(200):
-            chunk = chance.randbytes(chance.choice([1, 100, 5_000, 100_000]))
+    def send(chunks: list[bytes], flushes: list[bool]) -> None:
+        for chunk, flush in zip(chunks, flushes, strict=True):
             with line._lock:
                 queued.append(chunk)
                 line.source.chunks.append(chunk)
-                if chance.random() < 0.5:
+                if flush:
                     line.connection.flush()
                 else:
                     line.connection.wake()
 
-    callers = [threading.Thread(target=send, args=(seed,)) for seed in range(4)]
+    size = 0
+    callers = []
+    for _ in range(4):
+        chunks = [chance.randbytes(chance.choice([1, 100, 5_000, 100_000])) for _ in range(200)]
+        size += sum(map(len, chunks))
+        flushes = [chance.random() < 0.5 for _ in chunks]
+        callers.append(threading.Thread(target=send, args=(chunks, flushes)))
     for caller in callers:
         caller.start()
-    received = bytearray()
-    while any(caller.is_alive() for caller in callers) or len(received) < sum(map(len, queued)):
-        received += line.far.recv(100_000)
+    received = line.receive(size)
+    for caller in callers:
+        caller.join(PATIENCE)
     assert received == b"".join(queued)
 
 

@@ -24,6 +24,12 @@ def client(server: kps.sync.Server) -> Iterator[kps.sync.Client]:
         yield client
 
 
+@pytest.fixture
+def long_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A turn of inline callbacks lasts for as long as they like, however slow the machine is."""
+    monkeypatch.setattr(kps.io_sync.dispatch, "_TURN", 1000.0)
+
+
 def subscribe(it: Any, topic: str, callback: Callable[[kps.Message], Any]) -> Any:
     """Subscribe with an inline callback."""
     return it.subscribe(topic, callback, inline=True)
@@ -45,6 +51,7 @@ class Threads:
         return len(self.data)
 
 
+@pytest.mark.usefixtures("long_turns")
 def test_a_client_calls_it_on_the_thread_of_its_socket(
     server: kps.sync.Server, client: kps.sync.Client
 ) -> None:
@@ -59,6 +66,7 @@ def test_a_client_calls_it_on_the_thread_of_its_socket(
     assert client._driver.dispatcher._thread is None
 
 
+@pytest.mark.usefixtures("long_turns")
 def test_a_server_calls_it_on_the_thread_of_the_publisher(
     server: kps.sync.Server, client: kps.sync.Client
 ) -> None:
