@@ -21,6 +21,8 @@ import kps.sync
 
 PATIENCE = 20.0
 """Seconds after which something that should have happened counts as never happening."""
+PROGRAM_PATIENCE = 300.0
+"""The same for a program that is run: a busy machine may need many to start Python alone."""
 
 
 class Clock:

@@ -21,7 +21,7 @@ import kps
 import kps.sync
 from kps.io_sync.acceptor import Acceptor
 from kps.protocol.server.connection import WebSocketConnection
-from tests.io.harness import PATIENCE, AnyDriver, Cable, Inbox, eventually
+from tests.io.harness import PATIENCE, PROGRAM_PATIENCE, AnyDriver, Cable, Inbox, eventually
 from tests.io.test_waits import QUICK, in_thread, waits_for_room
 
 # -- callbacks -----------------------------------------------------------------------------
@@ -527,7 +527,7 @@ def test_a_program_that_forgets_to_close_exits_quietly(case: str, run: str) -> N
         f"{run}\n"
     )
     ran = subprocess.run(
-        [sys.executable, "-c", program], timeout=PATIENCE, capture_output=True, text=True
+        [sys.executable, "-c", program], timeout=PROGRAM_PATIENCE, capture_output=True, text=True
     )
     assert (ran.returncode, ran.stderr) == (0, "")
 
@@ -564,7 +564,7 @@ def test_a_task_that_is_destroyed_with_its_loop_is_quiet() -> None:
         "    gc.collect()\n"
     )
     ran = subprocess.run(
-        [sys.executable, "-c", program], timeout=PATIENCE, capture_output=True, text=True
+        [sys.executable, "-c", program], timeout=PROGRAM_PATIENCE, capture_output=True, text=True
     )
     assert (ran.returncode, ran.stderr) == (0, "")
 
@@ -588,7 +588,7 @@ def test_a_connection_that_comes_while_the_server_stops_leaves_nothing_behind() 
     )
     ran = subprocess.run(
         [sys.executable, "-W", "always::ResourceWarning", "-c", program],
-        timeout=PATIENCE,
+        timeout=PROGRAM_PATIENCE,
         capture_output=True,
         text=True,
     )

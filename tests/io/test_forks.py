@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+from tests.io.harness import PROGRAM_PATIENCE
+
 PROGRAM = """
 import asyncio, os, signal, sys, kps, uvloop
 
@@ -100,7 +102,10 @@ def test_a_child_that_exits_from_a_coroutine_leaves_the_parents_sockets_alone(
         contexts = "server, client"
     program += f"{loop}.run(check(({contexts}), {loop == 'uvloop'}))\n"
     ran = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, timeout=60
+        [sys.executable, "-W", "ignore", "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=PROGRAM_PATIENCE,
     )
     assert ran.returncode == 0, ran.stderr
     if loop == "asyncio":

@@ -14,7 +14,7 @@ import kps
 import kps.sync
 from kps.io_common import history_file
 from kps.io_common.history_database import Database
-from tests.io.harness import PATIENCE, AnyDriver, Inbox, eventually
+from tests.io.harness import PATIENCE, PROGRAM_PATIENCE, AnyDriver, Inbox, eventually
 
 RULES = [kps.History("**", size=100)]
 QUICK = kps.Backoff(first=0.01, longest=0.1)
@@ -201,7 +201,7 @@ async def main():
 
 asyncio.run(main())
 """
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=PATIENCE)
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=PROGRAM_PATIENCE)
     with kps.sync.Server("127.0.0.1:0", history=RULES, history_file=path) as server:
         assert payloads(server) == [1]
         server.publish("t", 2)
