@@ -21,10 +21,12 @@ from tests.io.harness import DRIVERS, Inbox, eventually
 from tests.io.raw import Raw
 
 HOUR = 3600.0
-SLACK = 5.0
+SLACK = 15.0
 """Seconds that a loaded machine may take in addition."""
 
 INTERVAL, TIMEOUT, REGISTER = 0.5, 1.0, 0.5
+PATIENT = 20.0
+"""Seconds in which heartbeats are answered, however busy the machine is."""
 
 WILD = f"""
 import itertools, time
@@ -44,7 +46,7 @@ def test_the_time_of_day_does_not_matter(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     server = serve(
-        *("--heartbeat-interval", str(INTERVAL), "--heartbeat-timeout", str(TIMEOUT)),
+        *("--heartbeat-interval", str(INTERVAL), "--heartbeat-timeout", str(PATIENT)),
         *("--register-timeout", str(REGISTER)),
         prelude=WILD,
     )
@@ -61,13 +63,10 @@ def test_the_time_of_day_does_not_matter(
 
 
 def _live_with_it(server: Serve, proxy: Proxy, clients: Any) -> None:
-    limits = replace(LIMITS, heartbeat_interval=INTERVAL, heartbeat_timeout=TIMEOUT)
+    limits = replace(LIMITS, heartbeat_interval=INTERVAL, heartbeat_timeout=PATIENT)
     options = {"limits": limits, "reconnect": QUICK}
     ups, downs, release = Inbox(), Inbox(), Inbox()
-    client = clients.client(
-        proxy.address, id="client", on_connect=ups, on_disconnect=downs, **options
-    )
-    assert not ups.get().again
+    client = clients.client(proxy.address, id="client", on_disconnect=downs, **options)
     other = clients.client(server.address, id="other", **options)
     other.subscribe("t", lambda message: release.get())
 
@@ -88,16 +87,22 @@ def _live_with_it(server: Serve, proxy: Proxy, clients: Any) -> None:
     eventually(lambda: all(proxy.bytes[way] >= before[way] + 2 for way in BOTH), "heartbeats")
     assert downs.is_empty()
     # One that is not answered has its consequence, in time.
+    options["limits"] = replace(limits, heartbeat_timeout=TIMEOUT)
+    lost = Inbox()
+    strict = clients.client(
+        proxy.address, id="strict", on_connect=ups, on_disconnect=lost, **options
+    )
+    assert not ups.get().again
     begun = time.monotonic()
-    client.flush()
+    strict.flush()
     proxy.swallow()
-    event = downs.get()
+    event = lost.get()
     assert event.closed.reason == "no answer to the heartbeat"
     assert time.monotonic() - begun >= INTERVAL + TIMEOUT - EARLY
     assert time.monotonic() - begun < INTERVAL + 2 * TIMEOUT + SLACK
     assert 0 < event.retry_in <= QUICK.longest
     assert ups.get().again
-    client.flush()
+    strict.flush()
 
 
 # -- a system that slept for an hour -----------------------------------------------------
