@@ -7,13 +7,14 @@ Each worker notes in a file what it begins, so the books have also what the kill
 """
 
 import argparse
+import itertools
 import os
 import sys
 import tempfile
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -94,7 +95,10 @@ class Books(NamedTuple):
 
 
 def run_pool(address: str, folder: Path, jobs: int, workers: int, concurrency: int) -> Books:
-    """Give jobs to workers of a server, and kill the first worker in the middle of one."""
+    """Give jobs to workers of a server, and kill the first worker in the middle of one.
+
+    There are more jobs if that worker is so slow that the others have done these.
+    """
     names = [f"worker-{number}" for number in range(workers)]
     pool: list[Process] = []
     try:
@@ -108,7 +112,7 @@ def run_pool(address: str, folder: Path, jobs: int, workers: int, concurrency: i
         killer.start()
         began = time.monotonic()
         with kps.sync.Client(address, id="boss") as boss:
-            outcomes = dict(_outcomes(boss, jobs))
+            outcomes = dict(_outcomes(boss, jobs, killer.is_alive))
         seconds = time.monotonic() - began
         killer.join()
     finally:
@@ -124,14 +128,18 @@ def _executions(notes: Path) -> Iterator[Execution]:
         yield Execution(int(job), int(attempt), notes.name)
 
 
-def _outcomes(boss: kps.sync.Client, jobs: int) -> Iterator[tuple[int, kps.GroupResponse[str]]]:
-    """Publish jobs, and yield what becomes of each."""
+def _outcomes(
+    boss: kps.sync.Client, jobs: int, is_more_wanted: Callable[[], bool]
+) -> Iterator[tuple[int, kps.GroupResponse[str]]]:
+    """Publish jobs, and more as long as they are wanted; yield what becomes of each."""
     under_way: deque[kps.sync.Ack[str]] = deque()
     begun = 0
-    for job in range(jobs):
-        while begun < min(jobs, job + _WINDOW):
+    for job in itertools.count():
+        while begun < job + _WINDOW and (begun < jobs or is_more_wanted()):
             under_way.append(boss.publish_with_ack("jobs", begun, _LONG))
             begun += 1
+        if not under_way:
+            return
         (outcome,) = under_way.popleft().wait().values()
         assert isinstance(outcome, kps.GroupResponse)
         yield job, outcome
@@ -145,14 +153,12 @@ def _kill_in_mid_job(process: Process) -> None:
 def work(address: str, name: str, file: str, concurrency: int, last: int) -> None:
     """Handle jobs; stand still in the middle of the one of this number, if it is not 0."""
     notes = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    begun = 0
+    numbers = itertools.count(1)
 
     def handle(message: kps.Message[int]) -> str:
-        nonlocal begun
         # Without a buffer of its own, so nothing of it is lost when the process is killed.
         os.write(notes, b"%d %d\n" % (message.data, message.attempt))
-        begun += 1
-        if begun == last:
+        if next(numbers) == last:  # one thread only sees that one
             print("in the middle of a job", flush=True)
             threading.Event().wait()
         return name

@@ -15,7 +15,7 @@ def test_each_job_is_handled_when_a_worker_is_killed(
 ) -> None:
     books = run_pool(lasting().address, tmp_path, 1000, 4, concurrency)
     assert list(books.faults()) == []
-    assert len(books.outcomes) == 1000
+    assert len(books.outcomes) >= 1000
     # What the killed one had begun was begun again, and so was what it had done without being able
     # to say so any more. All that it had was passed on.
     assert books.again
