@@ -76,6 +76,8 @@ class Poor:
     def _listen(self) -> None:
         for line in sys.stdin:
             self._heard.append(line.strip())
+            if line == "end\n":
+                return  # a thread that still reads as the interpreter ends may crash it
 
 
 def with_threads(address: str) -> None:

@@ -79,6 +79,10 @@ def test_a_client_without_descriptors_comes_back_once_there_are_some(
     server = serve()
     poor = processes("-m", "tests.faults.poor", server.address, driver)
     poor.expect("connected False")
+    # It must have done all that needs descriptors, such as imports, before there are none.
+    with kps.sync.Client(server.address) as client:
+        eventually(lambda: client.publish_with_receipt("t", 0) == 1, "the first subscription")
+    poor.expect("got 0")
     server.kill()
     poor.expect("lost, and no descriptors left")
     server = server.again()
