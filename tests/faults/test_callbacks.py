@@ -1,6 +1,7 @@
 """Callbacks and hooks that never return, or raise."""
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
@@ -19,7 +20,7 @@ from tests.io.raw import UPGRADE, Raw, message
 
 Connect = Callable[..., Any]
 
-SLACK = 5.0
+SLACK = 15.0
 """Seconds that a loaded machine may take in addition."""
 
 
@@ -199,8 +200,14 @@ def test_a_hook_that_hangs_keeps_out_only_who_it_decides_on(
         return True
 
     server = servers.server(on_upgrade=decide, limits=kps.ServerLimits(handshake_timeout=0.5))
-    with Raw(server.address) as raw:
-        raw.send(UPGRADE.replace(b"/ws/bus", b"/ws/bus?hang"))
+    with contextlib.ExitStack() as stack:
+        # A machine that stands still may let the time for the request run out before the hook is
+        # asked; then there is another request.
+        for _ in range(10):
+            raw = stack.enter_context(Raw(server.address))
+            raw.send(UPGRADE.replace(b"/ws/bus", b"/ws/bus?hang"))
+            if hang.called.wait(1.0):
+                break
         hang.wait()
         client = connect(server.address, "client")
         client.flush()
@@ -297,11 +304,16 @@ def test_callbacks_of_a_client_that_raise_are_logged_and_end_nothing(
     client.subscribe("u", works)
     other.publish("u", 1)
     assert works.data() == 1
+
+    def others() -> list[str]:
+        return [line for line in faults(caplog) if line.startswith("a callback failed")]
+
+    # Closing waits for a moment only, and drops the notices that nobody has had the time for.
+    eventually(lambda: len(others()) >= 5, "the lines of the notices")
     client.close()
     logged = faults(caplog)
     assert "a callback for topic 't' failed" in logged
     assert "a callback for messages without a topic failed" in logged
-    assert len([line for line in logged if line.startswith("a callback failed")]) >= 5
     other.flush()
     assert server.count_clients() == 1
 

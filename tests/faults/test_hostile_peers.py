@@ -10,20 +10,19 @@ from tests.faults import EARLY
 from tests.faults.conftest import Check
 from tests.faults.processes import Serve
 from tests.faults.proxy import Proxy
-from tests.io.harness import AnyDriver, ThreadsDriver
-from tests.io.raw import CONTINUATION, FIN, PING, TEXT, Raw, masked, message
+from tests.io.harness import PATIENCE, AnyDriver, ThreadsDriver
+from tests.io.raw import CONTINUATION, FIN, PING, TEXT, UPGRADE, Raw, masked, message
 
-SLACK = 5.0
+SLACK = 15.0
 """Seconds that a loaded machine may take in addition."""
 
 SECONDS = 1.0
 """For the request, and then for registering."""
 
-OPTIONS = (
-    *("--handshake-timeout", str(SECONDS)),
-    *("--register-timeout", str(SECONDS)),
-    *("--max-message", "100000"),
-)
+STRICT = ("--handshake-timeout", str(SECONDS), "--register-timeout", str(SECONDS))
+OPTIONS = ("--max-message", "100000")
+
+strict = pytest.mark.parametrize("options", [STRICT], ids=["strict"])
 
 
 @pytest.fixture
@@ -35,8 +34,14 @@ def clients(serve: Callable[..., Serve], proxy_to: Callable[[str], Proxy]) -> It
 
 
 @pytest.fixture
-def server(lasting: Callable[..., Serve]) -> Serve:
-    return lasting(*OPTIONS)
+def options() -> tuple[str, ...]:
+    """Those of the server, which gives everybody the time that a busy machine may need."""
+    return OPTIONS
+
+
+@pytest.fixture
+def server(lasting: Callable[..., Serve], options: tuple[str, ...]) -> Serve:
+    return lasting(*options)
 
 
 @pytest.fixture
@@ -56,6 +61,7 @@ def raw(server: Serve, check: Check) -> Iterator[Raw]:
 HEAD = b"GET /ws/bus HTTP/1.1\r\nHost: x\r\nX-Filler: "
 
 
+@strict
 @pytest.mark.parametrize("filler", [b"", b"x"], ids=["nothing", "a-byte-now-and-then"])
 def test_a_request_that_takes_too_long(server: Serve, check: Check, filler: bytes) -> None:
     begun = time.monotonic()
@@ -78,6 +84,7 @@ def test_a_request_that_takes_too_long(server: Serve, check: Check, filler: byte
     server.await_clients(2)
 
 
+@strict
 def test_bytes_that_keep_coming_do_not_buy_time(server: Serve, check: Check) -> None:
     with Raw(server.address) as raw:
         begun = time.monotonic()
@@ -122,13 +129,15 @@ def test_a_head_without_end(raw: Raw, check: Check, beginning: bytes, filler: by
     check()
 
 
-def test_a_client_that_never_registers(raw: Raw, check: Check) -> None:
+@strict
+def test_a_client_that_never_registers(server: Serve, check: Check) -> None:
     begun = time.monotonic()
-    raw.upgrade()
-    raw.send(masked(b"alive", first=FIN | PING))
-    assert raw.frame() == (0xA, b"alive")
-    check()
-    assert raw.close_code() == 1008
+    with Raw(server.address) as raw:
+        raw.send(UPGRADE + masked(b"alive", first=FIN | PING))  # together: the time runs already
+        assert raw.status() == 101
+        assert raw.frame() == (0xA, b"alive")
+        check()
+        assert raw.close_code() == 1008
     assert SECONDS - EARLY <= time.monotonic() - begun < SECONDS + SLACK
 
 
@@ -191,13 +200,20 @@ def test_a_peer_that_only_makes_mistakes(raw: Raw, check: Check) -> None:
     sender = Sender(raw, masked(b"") * 1000)
     end = time.monotonic() + 1.0
     received = 0
-    while time.monotonic() < end:
+    while time.monotonic() < end or sender.sent <= 6000:
         sender.send()
         with contextlib.suppress(BlockingIOError):
             received += len(raw.socket.recv(1_000_000))
         check()
+        assert time.monotonic() < end + PATIENCE
     assert sender.sent > 6000
-    assert received > sender.sent  # an error is longer than that mistake
+    # An error is longer than that mistake, and each mistake gets one, sooner or later.
+    raw.socket.settimeout(PATIENCE)
+    while received <= sender.sent:
+        answers = raw.socket.recv(1_000_000)
+        assert answers
+        received += len(answers)
+    assert received > sender.sent
 
 
 @pytest.mark.slow
@@ -211,11 +227,12 @@ def test_a_client_that_takes_no_answers_is_not_read_from_without_end(
 ) -> None:
     raw.register("raw")
     sender = Sender(raw, question * 1000)
-    last = time.monotonic()
-    while time.monotonic() - last < 1.0:  # until nothing is taken any more
+    idle = 0
+    while idle < 100:  # turns and not seconds, in which this process may stand still
         if sender.send():
-            last = time.monotonic()
+            idle = 0
         else:
+            idle += 1
             time.sleep(0.01)
         assert sender.sent < 200_000_000
     print(f"{sender.sent / 1e6:.1f} MB taken before it stopped")
