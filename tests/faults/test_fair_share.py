@@ -120,7 +120,7 @@ def test_an_end_of_tls_that_nobody_confirms_keeps_no_descriptor(
         all_gone(server, before)
         print(f"{time.monotonic() - begun:.1f} s")
         # The library's own wait for the peer takes half a minute, and is not this server's.
-        assert time.monotonic() - begun < 10
+        assert time.monotonic() - begun < PATIENCE + 5
 
 
 # -- places -------------------------------------------------------------------------------
@@ -290,10 +290,11 @@ def test_what_comes_at_once_on_a_new_connection_is_under_the_rate(
             raw.send(UPGRADE + ping + message("publish", topic="t") * sent)
             still_serves(server)
         listener.flush()
+        count = 0
+        while not inbox.is_empty():
+            inbox.get()
+            count += 1
+        # After they are counted: meanwhile more may come, and more are allowed.
         allowed = rate * (1 + time.monotonic() - begun)
-    count = 0
-    while not inbox.is_empty():
-        inbox.get()
-        count += 1
     print(f"{count} came, {allowed:.0f} were allowed")
     assert count <= min(1.2 * allowed, sent)

@@ -9,10 +9,11 @@ import pytest
 import kps
 import kps.sync
 from tests.faults.processes import Process, Serve
+from tests.io.harness import eventually
 
 CROWDS, EACH = 2, 1000
 
-LONGEST = 60.0
+LONGEST = 120.0
 """Seconds in which all must be back, however slow the machine is."""
 
 _DESCRIPTORS = 3 * CROWDS * EACH + 200  # a connection costs a threaded server three
@@ -54,6 +55,7 @@ def test_two_thousand_clients_come_back_to_a_server_that_was_killed(
         print(f"{kind}: the server was back after {up:.1f} s, all clients after {seconds:.1f} s")
         assert seconds < LONGEST
         server.await_clients(CROWDS * EACH + 1)
+        eventually(lambda: client.is_connected, "the answer to the last of them")
         assert client.publish_with_receipt("crowd", 2) == CROWDS * EACH
         ask("got 2")
         print(f"{kind}: each has got a message {time.monotonic() - begun:.1f} s after the crash")
