@@ -8,6 +8,7 @@ import pytest
 
 import kps
 import kps.sync
+from tests.ports import reserved
 
 STARTS: list[Callable[[Any], Any]] = [
     lambda client: client.publish("t", 1),
@@ -125,23 +126,23 @@ def test_an_iterator_that_waits_too_long_raises_the_error_of_everything_else() -
 
 
 def test_a_server_that_could_not_start_may_be_started_again() -> None:
-    with kps.sync.Server("127.0.0.1:0") as taken:
-        server = kps.sync.Server(taken.address)
-        with pytest.raises(kps.ServerStartFailed):
-            server.start()
-        server.stop()
-    with server:
-        assert server.publish("t", 1) == 0
-
-    async def main() -> None:
-        async with kps.Server("127.0.0.1:0") as taken:
-            server = kps.Server(taken.address)
+    async def main(address: str) -> None:
+        async with kps.Server(address):
+            server = kps.Server(address)
             with pytest.raises(kps.ServerStartFailed):
                 await server.start()
         async with server:
             assert await server.publish("t", 1) == 0
 
-    asyncio.run(main())
+    with reserved() as address:
+        with kps.sync.Server(address):
+            server = kps.sync.Server(address)
+            with pytest.raises(kps.ServerStartFailed):
+                server.start()
+            server.stop()
+        with server:
+            assert server.publish("t", 1) == 0
+        asyncio.run(main(address))
 
 
 def test_connect_of_a_client_that_exists_says_what_to_write() -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -15,6 +15,7 @@ import kps.io_sync.server_driver
 import kps.sync
 from kps.io_common.listening import Listeners, listen
 from tests.io.harness import PATIENCE, eventually
+from tests.ports import reserved
 
 LOOPS = pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
 NewLoop = Callable[[], asyncio.AbstractEventLoop]
@@ -151,8 +152,17 @@ def nothing_listens_at(address: str) -> None:
         socket.create_connection((host, int(port)), PATIENCE)
 
 
-def test_a_start_on_threads_that_is_interrupted_at_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    server = kps.sync.Server("127.0.0.1:0")
+@pytest.fixture
+def address() -> Iterator[str]:
+    """An address at which nobody else will listen."""
+    with reserved() as address:
+        yield address
+
+
+def test_a_start_on_threads_that_is_interrupted_at_its_end(
+    monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    server = kps.sync.Server(address)
     with monkeypatch.context() as patch:
         patch.setattr(server._driver, "progress", _interrupt)
         with pytest.raises(KeyboardInterrupt):
@@ -167,8 +177,10 @@ def test_a_start_on_threads_that_is_interrupted_at_its_end(monkeypatch: pytest.M
         pass
 
 
-def test_a_start_on_a_loop_that_is_interrupted_at_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    server = kps.Server("127.0.0.1:0")
+def test_a_start_on_a_loop_that_is_interrupted_at_its_end(
+    monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    server = kps.Server(address)
     loop = asyncio.new_event_loop()
 
     async def go_on() -> None:

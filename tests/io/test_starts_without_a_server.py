@@ -1,21 +1,22 @@
 """Clients that start without waiting for their server (``wait=False``)."""
 
 import asyncio
-import socket
 import threading
+from collections.abc import Iterator
 
 import pytest
 
 import kps
 import kps.sync
 from tests.io.harness import PATIENCE, eventually
+from tests.ports import reserved
 
 
 @pytest.fixture
-def address() -> str:
+def address() -> Iterator[str]:
     """Where nothing listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return f"127.0.0.1:{listener.getsockname()[1]}"
+    with reserved() as address:
+        yield address
 
 
 def test_on_asyncio(address: str) -> None:
