@@ -17,6 +17,7 @@ import kps
 from kps.io_common.metrics import INTERVAL
 from tests.io.harness import PATIENCE, AnyDriver, Inbox, eventually
 from tests.io.raw import Raw
+from tests.ports import reserved
 
 OPEN_METRICS = "application/openmetrics-text"
 CONSOLE = kps.Permissions(console=True)
@@ -115,11 +116,10 @@ def test_a_port_that_is_taken(servers: AnyDriver) -> None:
 
 
 def test_both_ports_are_free_after_the_end(servers: AnyDriver) -> None:
-    server = servers.server(metrics_address="127.0.0.1:0")
-    address, metrics_address = server.address, server.metrics_address
-    server.stop()
-    again = servers.server(address, metrics_address=metrics_address)
-    assert again.metrics_address == metrics_address
+    with reserved() as address, reserved() as metrics_address:
+        servers.server(address, metrics_address=metrics_address).stop()
+        again = servers.server(address, metrics_address=metrics_address)
+        assert (again.address, again.metrics_address) == (address, metrics_address)
 
 
 @pytest.mark.parametrize("metrics_address", [5, "localhost:1/metrics", "a b:1", b"localhost:1"])
@@ -245,9 +245,9 @@ def test_descriptors_are_counted(servers: AnyDriver) -> None:
     before = values(server.address).get(("process_open_fds",))
     if before is None:
         pytest.skip("only Linux tells this")
-    files = [os.open(os.devnull, os.O_RDONLY) for _ in range(20)]
-    try:
-        assert values(server.address)["process_open_fds",] >= before + 20
+    files = [os.open(os.devnull, os.O_RDONLY) for _ in range(100)]
+    try:  # what tests before this one have left may be closed meanwhile
+        assert values(server.address)["process_open_fds",] > before + 80
     finally:
         for file in files:
             os.close(file)
@@ -302,13 +302,16 @@ def test_who_does_not_read_is_cut_off(
     caplog.set_level(logging.INFO, logger="kps")
     server = servers.server()
     clients.client(server.address, reconnect=False)
-    with Raw(server.address) as stuck:
+    with Raw(server.address) as stuck, ThreadPoolExecutor(1) as pool:
         stuck.register("stuck")
+        stopping = pool.submit(server.stop, PATIENCE)
+        eventually(lambda: len(server._driver.connections) == 1, "the end of who reads")
         server.stop(0.3)
+        stopping.result()
     eventually(lambda: bool(events(caplog, "stopped")))
     (stopped,) = events(caplog, "stopped")
     assert (stopped["drained"], stopped["cut_off"]) == (1, 1)
-    assert stopped["seconds"] >= 0.3
+    assert 0.3 <= stopped["seconds"] < PATIENCE
 
 
 def test_a_refused_login_is_one_line_with_the_reason(

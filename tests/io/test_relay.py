@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 import kps
-from tests.io.harness import AnyDriver, Cable, Inbox, eventually
+from tests.io.harness import PATIENCE, AnyDriver, Cable, Inbox, eventually
+from tests.ports import reserved
 
 Secure = tuple[ssl.SSLContext, ssl.SSLContext]
 
@@ -100,30 +101,33 @@ def test_secure_servers(servers: AnyDriver, clients: AnyDriver, secure: Secure) 
 def test_a_dead_server_is_reported_to_the_sender(
     connect: Callable[..., Any], servers: AnyDriver
 ) -> None:
-    gone = servers.server()
-    gone.stop()
     errors = Inbox()
     client = connect("client", on_error=errors)
-    client.publish_to_server(gone.address, 1)
-    assert str(errors.get()) == (
-        f"failed to relay to server: cannot connect to {gone.address}: connection refused"
-    )
+    with reserved() as address:
+        servers.server(address).stop()
+        client.publish_to_server(address, 1)
+        assert str(errors.get()) == (
+            f"failed to relay to server: cannot connect to {address}: connection refused"
+        )
     client.publish_to_server("bad address", 1)
     assert str(errors.get()).startswith("failed to relay to server: not a server address")
 
 
 def test_a_server_that_is_silent_blocks_nobody(servers: AnyDriver, clients: AnyDriver) -> None:
+    patient = servers.server(relay_timeout=10 * PATIENCE, permissions=RELAYING)
     server = servers.server(relay_timeout=0.5, permissions=RELAYING)
     errors, inbox = Inbox(), Inbox()
-    client = clients.client(server.address, on_error=errors)
-    client.subscribe("t", inbox)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
-        started = time.monotonic()
+        client = clients.client(patient.address, on_error=errors)
+        client.subscribe("t", inbox)
         client.publish_to_server(address, 1)
         client.publish("t", "meanwhile")
         assert inbox.data() == "meanwhile"
         assert errors.is_empty()
+        client = clients.client(server.address, on_error=errors)
+        started = time.monotonic()
+        client.publish_to_server(address, 1)
         assert "failed to relay to server" in str(errors.get())
         assert time.monotonic() - started >= 0.4  # the time that it is given
 
@@ -182,7 +186,7 @@ def test_no_more_is_under_way_than_has_room(servers: AnyDriver, clients: AnyDriv
 def test_a_failed_link_gives_back_what_waited_for_it(
     servers: AnyDriver, clients: AnyDriver
 ) -> None:
-    server = servers.server(relay_timeout=0.3, permissions=RELAYING)
+    server = servers.server(relay_timeout=10 * PATIENCE, permissions=RELAYING)
     errors = Inbox()
     client = clients.client(server.address, on_error=errors)
     queues = server._relays.queues
@@ -192,6 +196,8 @@ def test_a_failed_link_gives_back_what_waited_for_it(
             client.publish_to_server(address, "x" * 10_000)
         client.flush()
         assert queues.size > 100_000
+        silent.settimeout(PATIENCE)
+        silent.accept()[0].close()
         for _ in range(10):
             errors.get()
         eventually(lambda: (queues.size, len(queues)) == (0, 0), "the link ends")

@@ -3,17 +3,25 @@
 import contextlib
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 import kps
 from tests.io.harness import PATIENCE, AnyDriver, Cable, Inbox, ThreadsDriver, eventually
+from tests.ports import reserved
 
 Connect = Callable[..., Any]
 
 QUICK = kps.Backoff(first=0.01, longest=0.05)
+
+
+@pytest.fixture
+def address() -> Iterator[str]:
+    """An address at which nobody else will listen."""
+    with reserved() as address:
+        yield address
 
 
 # -- publishing ----------------------------------------------------------------------------
@@ -592,12 +600,12 @@ def test_offline_queue_is_bounded_and_sent_in_order(
 
 
 def test_a_server_that_restarts_gets_its_clients_back(
-    servers: AnyDriver, clients: AnyDriver
+    servers: AnyDriver, clients: AnyDriver, address: str
 ) -> None:
-    first = servers.server(id="first")
+    first = servers.server(address, id="first")
     connected, disconnected, inbox = Inbox(), Inbox(), Inbox()
     client = clients.client(
-        first.address,
+        address,
         id="client",
         reconnect=QUICK,
         on_connect=connected,
@@ -607,7 +615,7 @@ def test_a_server_that_restarts_gets_its_clients_back(
     connected.get()
     first.stop()
     assert disconnected.get().closed.code == 1001
-    second = servers.server(first.address, id="second")
+    second = servers.server(address, id="second")
     connected.get()
     eventually(lambda: second.count_subscribers("t") == (0, 1, 1), "the subscription")
     second.publish("t", "back")
@@ -616,11 +624,8 @@ def test_a_server_that_restarts_gets_its_clients_back(
 
 
 def test_a_server_that_is_down_at_the_start_is_waited_for(
-    servers: AnyDriver, clients: AnyDriver
+    servers: AnyDriver, clients: AnyDriver, address: str
 ) -> None:
-    placeholder = servers.server()
-    address = placeholder.address
-    placeholder.stop()
     with pytest.raises(kps.ConnectFailed, match=f"{address}: connection refused"):
         clients.client(address, reconnect=False)
     found: list[Any] = []
@@ -716,14 +721,14 @@ def test_closing_writes_what_was_published_and_ends_what_waits(connect: Connect)
 def test_a_dead_peer_is_noticed_by_the_heartbeat(servers: AnyDriver, clients: AnyDriver) -> None:
     limits = kps.ServerLimits(heartbeat_interval=0.1, heartbeat_timeout=1.0)
     client_limits = kps.ClientLimits(heartbeat_interval=0.1, heartbeat_timeout=1.0)
-    server = servers.server(limits=limits)
+    disconnected, left = Inbox(), Inbox()
+    server = servers.server(limits=limits, on_disconnect=left)
     cable = Cable(server.address)
-    disconnected = Inbox()
     clients.client(cable.address, limits=client_limits, reconnect=False, on_disconnect=disconnected)
-    eventually(lambda: server.count_clients() == 1, "the client")
     cable.stalled = True
     assert disconnected.get().closed.code == 1006
-    eventually(lambda: server.count_clients() == 0, "the server's notice")
+    assert left.get().closed.code == 1006
+    assert server.count_clients() == 0
     cable.close()
 
 
@@ -834,9 +839,9 @@ def test_the_servers_acks_come_one_by_one(server: Any, connect: Connect) -> None
 
 
 def test_stop_writes_what_is_queued_and_closes_with_1001(
-    servers: AnyDriver, clients: AnyDriver
+    servers: AnyDriver, clients: AnyDriver, address: str
 ) -> None:
-    server = servers.server()
+    server = servers.server(address)
     inbox, disconnected = Inbox(), Inbox()
     client = clients.client(server.address, reconnect=False, on_disconnect=disconnected)
     client.subscribe("t", inbox)
