@@ -109,7 +109,7 @@ def test_what_the_unified_names_do() -> None:
             assert await got.get() == {"data": 2, "from": "me"}
             await client.PublishToID("me", 3)
             assert await got.get() == {"data": 3, "from": "me"}
-            ack = await client.PublishWithAck("t", 4, 3.0)
+            ack = await client.PublishWithAck("t", 4, 30.0)
             assert isinstance(ack, kps.ClientAck)
             responses = await ack.Wait()
             assert responses == {"me": {"ack_id": "ack_1", "client_id": "me", "success": True}}
@@ -117,7 +117,7 @@ def test_what_the_unified_names_do() -> None:
             assert await ack.IsComplete()
             assert await ack.GetStatus() == {"me": True}
             await ack.Cancel()
-            nobody = await client.PublishToIDWithAck("nobody", 5, 3.0)
+            nobody = await client.PublishToIDWithAck("nobody", 5, 30.0)
             assert await nobody.WaitAny() == ({}, False)
             await client.Publish("t", "last")
             await client.flush()

@@ -460,7 +460,7 @@ def test_a_log_handler_publishes_what_kps_logs() -> None:
         with kps.sync.Client(server.address, limits=limits) as client:
             log = kps.sync.Client(server.address)
             with log:
-                lines = log.subscribe("log", timeout=10)
+                lines = log.subscribe("log", timeout=PATIENCE)
                 messages = client.subscribe("t")
                 logging.getLogger("kps").addHandler(handler)
                 try:

@@ -13,6 +13,7 @@ import pytest
 
 import kps
 import kps.sync
+from kps.io_asyncio.handlers import TURN
 from kps.protocol.server.hub import Hub
 from tests.io.harness import PATIENCE, AnyDriver, Inbox, eventually
 
@@ -349,9 +350,11 @@ def test_a_long_batch_makes_room_for_other_subscriptions() -> None:
         async with kps.Server("127.0.0.1:0") as server:
             step, other = threading.Semaphore(0), threading.Event()
             handled = [0] * 16
+            begun: set[int] = set()
 
             def slow(message: kps.Message) -> None:
-                while not (step.acquire(timeout=0.02) or other.is_set()):
+                begun.add(message.data)
+                while not (other.is_set() or step.acquire(timeout=0.02)):
                     pass
                 handled[message.data] += 1
 
@@ -361,9 +364,11 @@ def test_a_long_batch_makes_room_for_other_subscriptions() -> None:
                     await server.publish(f"t{number}", number)
             server.subscribe("other", lambda message: other.set())
             await server.publish("other", 1)
+            while len(begun) < 16:
+                await asyncio.sleep(0.001)
+            await asyncio.sleep(2 * TURN)  # so that the turns of all threads are over
             for _ in range(32):
                 step.release()
-                await asyncio.sleep(0.002)
             assert await asyncio.to_thread(other.wait, PATIENCE)
             while sum(handled) < 1600:
                 await asyncio.sleep(0.001)

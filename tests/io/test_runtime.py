@@ -18,6 +18,7 @@ from kps.protocol.dialect.address import Address
 from kps.protocol.server.config import HubConfig
 from kps.protocol.server.hub import Hub
 from kps.testing import ManualClock
+from tests.io.harness import PATIENCE
 
 HOUR = 3600.0
 
@@ -153,6 +154,8 @@ def test_a_client_on_threads() -> None:
             self.clock = lambda: bus.clock.now
 
         def wait(self, condition: Condition, timeout: float | None) -> None:
+            if threading.current_thread() is threading.main_thread():
+                waits.set()
             condition.wait(0.01)  # the time is set by hand: look now and then
 
         def connect(
@@ -172,7 +175,12 @@ def test_a_client_on_threads() -> None:
     class Client(kps.sync.Client):
         _new_runtime = Memory
 
-    lost = threading.Event()
+    waits, lost = threading.Event(), threading.Event()
+
+    def move_on() -> None:
+        assert waits.wait(PATIENCE)  # what begins later would wait for longer
+        bus.clock.now = ends
+
     with Client(
         "nowhere:1",
         id="alice",
@@ -184,7 +192,8 @@ def test_a_client_on_threads() -> None:
         client.publish("t", 1)
         assert next(messages).data == 1
         ends = bus.clock.now + 11.0
-        later = threading.Timer(0.05, lambda: setattr(bus.clock, "now", ends))
+        waits.clear()
+        later = threading.Thread(target=move_on)
         later.start()
         with pytest.raises(kps.RequestTimeout):
             next(messages)

@@ -149,9 +149,15 @@ def test_a_server_that_stops_ends_the_spans_of_its_requests(
     servers: AnyDriver, spans: Spans
 ) -> None:
     server = servers.server(tracing=spans.tracing())
-    is_over = threading.Event()
-    server.subscribe("t", lambda message: is_over.wait(PATIENCE))
+    begun, is_over = Inbox(), threading.Event()
+
+    def hang(message: kps.Message) -> None:
+        begun(message)
+        is_over.wait(PATIENCE)
+
+    server.subscribe("t", hang)
     server.publish_with_ack("t", 1, timeout=PATIENCE)
+    begun.get()
     server.stop(0.1)  # while the callback is at it
     assert spans.one("send t").status.description == "the server has stopped"
     is_over.set()
