@@ -52,10 +52,10 @@ def waits_for_room(client: Any, cable: Cable) -> tuple[threading.Thread, Inbox]:
             published += 1
 
     waiting = in_thread(publish)
-    before = -1
-    while published != before or not client._driver.wanting_room:
-        before = published
-        time.sleep(0.1)
+    looks: list[int] = []  # several, since the driver's thread may be late with what still fits
+    while len(looks) < 4 or len(set(looks[-4:])) > 1 or not client._driver.wanting_room:
+        looks.append(published)
+        time.sleep(0.05)
     return waiting
 
 
