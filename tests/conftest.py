@@ -50,7 +50,6 @@ def new_log() -> Iterator[None]:
     loggers = [logging.getLogger(), logging.getLogger("kps")]
     before = [(logger, logger.level, logger.disabled, logger.handlers[:]) for logger in loggers]
     yield
-    # Another thread writes the lines of the threaded driver, perhaps when the next test looks.
     log_thread.finish()
     for logger, level, disabled, handlers in before:
         logger.setLevel(level)
