@@ -1,4 +1,4 @@
-"""Addresses at which nothing listens yet, and which no other test gets meanwhile."""
+"""Ports for tests that need one by its number: to listen there later, or again."""
 
 import contextlib
 import socket
@@ -7,17 +7,25 @@ from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def reserved() -> Iterator[str]:
-    """An address of this machine at which nothing listens, until the test has a server there.
+def kept_port() -> Iterator[int]:
+    """Keep a port of 127.0.0.1 until the end of the block, for servers that come and go there.
 
-    Tests run side by side, and the system may pick a port that was free a moment ago for a server
-    of another one. It does not while a socket has it. That one does not listen, and on Linux, if
-    both allow it, another one may then listen at the same address. Elsewhere we can but let go.
+    A port that was free a moment ago may be another's when the server is there at last. This one is
+    bound, so the system gives it to nobody who asks for any port. But nobody listens on it, so it
+    refuses connections. And Linux lets a server listen on it all the same, if both allow it.
+    Elsewhere we can but let go.
     """
-    with socket.socket() as holder:
-        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        holder.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{holder.getsockname()[1]}"
+    with socket.socket() as keeper:
+        keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        keeper.bind(("127.0.0.1", 0))
+        port = keeper.getsockname()[1]
         if sys.platform != "linux":
-            holder.close()
-        yield address
+            keeper.close()
+        yield port
+
+
+@contextlib.contextmanager
+def kept_address() -> Iterator[str]:
+    """Keep a port, as its address."""
+    with kept_port() as port:
+        yield f"127.0.0.1:{port}"

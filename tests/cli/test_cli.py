@@ -21,8 +21,9 @@ import kps.sync
 from kps.protocol.build import BUILD
 from kps.protocol.server_limits import ServerLimits
 from kps.version import __version__
+from tests.ports import kept_port
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 KPS = [sys.executable, "-W", "error", "-m", "kps"]
 
 
@@ -36,6 +37,20 @@ def run(*arguments: str, input: str = "", **environment: str) -> subprocess.Comp
         env=os.environ | environment,
         check=False,
     )
+
+
+def publish_until_somebody_has(
+    topic: str, *options: str, data: str = "1", **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Publish again and again, until a subscriber is there and has answered.
+
+    As long as there is none, nobody waits. One that is there gets time to answer: if it seemed to
+    be silent, it would get the message twice.
+    """
+    command = ("pub", topic, data, "--ack", "--timeout", str(PATIENCE / 2), *options)
+    while (result := run(*command, **environment)).returncode:
+        pass
+    return result
 
 
 class Serve:
@@ -93,12 +108,11 @@ def test_serve_tells_its_address_and_stops_cleanly(
 def test_pub_and_sub(serve: Callable[..., Serve]) -> None:
     server = serve("--address", "127.0.0.1:0")
     subscriber = subprocess.Popen(
-        [sys.executable, "-m", "kps", "sub", "news", "more", "--count", "5", "--id", "reader",
+        [sys.executable, "-m", "kps", "sub", "more", "news", "--count", "5", "--id", "reader",
          "--address", server.url],
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
-    while not json.loads(run("pub", "news", "1", "--ack", "--address", server.url).stdout or "0"):
-        pass  # until the subscriber is there
+    publish_until_somebody_has("news", "--address", server.url)  # the last subscription is there
     assert run("pub", "more", '{"a": [1, "é"]}', KPS_ADDRESS=server.url).returncode == 0
     assert run("pub", "news", "no {json}", "--id", "p", "--address", server.url).returncode == 0
     assert run("pub", "news", "-", "--address", server.url, input="x\n[2]\n").returncode == 0
@@ -124,8 +138,7 @@ def test_sub_shows_a_message_once_for_all_its_topics_and_patterns(
          "--count", "5", "--address", url],
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
-    while run("pub", "last/1", "1", "--ack", "--address", url).returncode:
-        pass  # until the last subscription is there
+    publish_until_somebody_has("last/1", "--address", url)  # the last subscription is there
     for topic in ("news", "other", "sensors/1", "sensors/1/x", "x/1"):
         assert run("pub", topic, "2", "--address", url).returncode == 0
     output, _ = subscriber.communicate(timeout=PATIENCE)
@@ -160,18 +173,19 @@ def test_sub_tells_what_was_hardly_meant() -> None:
 def test_sub_with_a_server_without_patterns() -> None:
     cannot = "kps sub: cannot subscribe to 'log/**': the server does not have patterns\n"
     sub = ["sub", "--pattern", "log/**", "--address"]
-    with kps.sync.Server("127.0.0.1:0", level=1) as server:
-        result = run(*sub, server.address)
-        assert (result.returncode, result.stdout, result.stderr) == (1, "", cannot)
-        address = server.address
-    with kps.sync.Server(address) as server:
-        subscriber = subprocess.Popen(
-            [*KPS, *sub, address, "--reconnect"], stderr=subprocess.PIPE, text=True
-        )
-        while not server.count_subscribers("log/1")[2]:
-            time.sleep(0.01)
-    with kps.sync.Server(address, level=1):
-        _, errors = subscriber.communicate(timeout=PATIENCE)
+    with kept_port() as port:
+        address = f"127.0.0.1:{port}"
+        with kps.sync.Server(address, level=1):
+            result = run(*sub, address)
+            assert (result.returncode, result.stdout, result.stderr) == (1, "", cannot)
+        with kps.sync.Server(address) as server:
+            subscriber = subprocess.Popen(
+                [*KPS, *sub, address, "--reconnect"], stderr=subprocess.PIPE, text=True
+            )
+            while not server.count_subscribers("log/1")[2]:
+                time.sleep(0.01)
+        with kps.sync.Server(address, level=1):
+            _, errors = subscriber.communicate(timeout=PATIENCE)
     assert (subscriber.returncode, errors) == (1, cannot)
 
 
@@ -184,8 +198,7 @@ def test_pub_ack_tells_who_answered(serve: Callable[..., Serve]) -> None:
         [sys.executable, "-m", "kps", "sub", "news", "--id", "reader", "--address", server.url],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    while (result := run("pub", "news", "1", "--ack", "--address", server.url)).returncode:
-        pass  # until the subscriber is there
+    result = publish_until_somebody_has("news", "--address", server.url)
     assert json.loads(result.stdout) == {"client_id": "reader", "success": True}
     server.stop()
     _, errors = subscriber.communicate(timeout=PATIENCE)
@@ -621,19 +634,19 @@ def test_tokens(serve: Callable[..., Serve], token_file: Path) -> None:
 
 
 def test_sub_ends_when_it_may_not_go_on(serve: Callable[..., Serve], token_file: Path) -> None:
-    first = serve("--address", "127.0.0.1:0", "--tokens", str(token_file))
-    subscriber = subprocess.Popen(
-        [sys.executable, "-m", "kps", "sub", "log", "--reconnect", "--address", first.url],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env=os.environ | {"KPS_TOKEN": TOKEN},
-    )  # fmt: skip
-    while run("pub", "log", "1", "--ack", "--address", first.url, KPS_TOKEN=TOKEN).returncode:
-        pass  # until the subscriber is there
-    first.stop()
-    token_file.write_text(f'[me]\ntoken = "{TOKEN}"\nsubscribe = []\n')
-    port = first.url.split("/")[2]
-    serve("--address", port, "--tokens", str(token_file))
-    _, errors = subscriber.communicate(timeout=PATIENCE)
+    with kept_port() as port:
+        serving = ("--address", f"127.0.0.1:{port}", "--tokens", str(token_file))
+        first = serve(*serving)
+        subscriber = subprocess.Popen(
+            [sys.executable, "-m", "kps", "sub", "log", "--reconnect", "--address", first.url],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env=os.environ | {"KPS_TOKEN": TOKEN},
+        )  # fmt: skip
+        publish_until_somebody_has("log", "--address", first.url, KPS_TOKEN=TOKEN)
+        first.stop()
+        token_file.write_text(f'[me]\ntoken = "{TOKEN}"\nsubscribe = []\n')
+        serve(*serving)
+        _, errors = subscriber.communicate(timeout=PATIENCE)
     refusal = "this client may not subscribe to this topic"
     assert errors == f"kps sub: cannot subscribe to 'log': {refusal}\n"
     assert subscriber.returncode == 1

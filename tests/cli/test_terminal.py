@@ -3,9 +3,9 @@
 import json
 import os
 import pty
+import re
 import select
 import signal
-import socket
 import subprocess
 import sys
 import termios
@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.cli.test_cli import KPS, PATIENCE, Serve, run, serve
+from tests.cli.test_cli import KPS, PATIENCE, Serve, publish_until_somebody_has, run, serve
 
 __all__ = ["serve"]
 
@@ -28,8 +28,7 @@ def subscriber(url: str, *more: str, stdout: int) -> "subprocess.Popen[str]":
         [*KPS, "sub", "t", "--id", "reader", "--address", url, *more],
         text=True, stdout=stdout, stderr=subprocess.PIPE,
     )  # fmt: skip
-    while run("pub", "t", '"ready"', "--ack", "--address", url).returncode:
-        pass
+    publish_until_somebody_has("t", "--address", url, data='"ready"')
     return process
 
 
@@ -55,17 +54,17 @@ def test_sub_ends_with_the_reader_of_its_output(serve: Callable[..., Serve]) -> 
 @pytest.mark.parametrize("more", [[], ["--threads"]])
 def test_a_server_goes_on_without_a_reader_of_its_output(more: list[str]) -> None:
     """A supervisor would take exit code 0 for an end that somebody wanted."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        address = f"127.0.0.1:{listener.getsockname()[1]}"
     reader, writer = os.pipe()
     os.close(reader)
     process = subprocess.Popen(
-        [*KPS, "serve", "--address", address, "--log-level", "warning", *more],
+        [*KPS, "serve", "--address", "127.0.0.1:0", *more],
         text=True, stdout=writer, stderr=subprocess.PIPE,
     )  # fmt: skip
     os.close(writer)
     assert process.stderr is not None
-    assert "nobody reads the standard output; the server goes on" in process.stderr.readline()
+    said = "".join(process.stderr.readline() for _ in range(2))  # in either order
+    assert "nobody reads the standard output; the server goes on" in said
+    (address,) = re.findall(r"listens on (\S+)$", said, re.M)
     assert run("pub", "t", "1", "--address", address).returncode == 0
     process.terminate()
     assert ends(process)[0] == 0
@@ -152,12 +151,9 @@ def test_a_terminal_is_not_told_what_to_do(serve: Callable[..., Serve]) -> None:
     evil = '"\x1b]0;title\x07\x9b31m\u202e"'.replace("\x1b", "\\u001b").replace("\x07", "\\u0007")
     process = subscriber(url, "--count", "2", stdout=subprocess.PIPE)
     terminal = Terminal("sub", "t", "--id", "other", "--count", "1", "--address", url)
-    while json.loads(run("pub", "other", "1", "--ack", "--address", url).stdout or "{}"):
-        pass
-    for _ in range(20):  # on a busy machine both may end before an ack is in time
-        told = run("pub", "t", evil, "--ack", "--address", url, "--id", "\u202eme").stdout
-        if told.count("\n") == 2:
-            break
+    while '"other"' not in run("presence", "t", "--address", url).stdout:
+        pass  # until both are subscribed
+    assert run("pub", "t", evil, "--address", url, "--id", "\u202eme").returncode == 0
     assert terminal.end() == 0
     assert b"\\u202eme" in terminal.shown
     assert b"\\u009b31m\\u202e" in terminal.shown
