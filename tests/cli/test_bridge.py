@@ -55,7 +55,7 @@ def test_it_carries_until_a_signal(tmp_path: Path, number: signal.Signals) -> No
         sensor.subscribe("commands/#")
         sensor.publish("sensors/1", b"20.5")
         until_now(lambda: len(got) == 1)
-        ack = here.publish_with_ack("commands/1", "on")
+        ack = here.publish_with_ack("commands/1", "on", timeout=PATIENCE)
         assert ack.wait()["mqtt-bridge"].success
         process.send_signal(number)
         code, errors = end(process)

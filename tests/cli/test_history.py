@@ -12,6 +12,7 @@ import pytest
 import kps.sync
 from kps.cli.serve_options import rule
 from tests.cli.test_cli import KPS, PATIENCE, Serve, run, serve
+from tests.io.harness import eventually
 
 __all__ = ["serve"]
 
@@ -97,8 +98,7 @@ class TestSub:
         subscriber = self.sub(
             server, "news", "a/1", "news", "--pattern", "a/*", "--last", "2", "--count", "7"
         )
-        while not server.count_subscribers("a/1")[1]:
-            pass
+        eventually(lambda: bool(server.count_subscribers("a/1")[1]), "the last subscription")
         server.publish("a/1", "new")
         output, errors = subscriber.communicate(timeout=PATIENCE)
         assert (subscriber.returncode, errors) == (0, "")

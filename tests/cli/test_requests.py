@@ -191,9 +191,9 @@ class TestReply:
         """Each waits until the others have begun."""
         begun = str(tmp_path)
         program = (
-            "import os, tempfile\n"
+            "import os, tempfile, time\n"
             f"tempfile.mkstemp(dir={begun!r})\n"
-            f"while len(os.listdir({begun!r})) < 3: pass\n"
+            f"while len(os.listdir({begun!r})) < 3: time.sleep(0.01)\n"
         )
         reply(*script(program), options=("--concurrency", "3", *options))
         acks = [server.publish_with_ack("t", n, timeout=PATIENCE) for n in range(3)]
