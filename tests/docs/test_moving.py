@@ -17,6 +17,7 @@ import pytest
 import kps.sync
 from tests.cluster.harness import Engine
 from tests.mqtt.harness import PATIENCE, PROGRAM, broker
+from tests.ports import kept_port
 
 ROOT = Path(__file__).parents[2]
 REDIS = shutil.which("redis-server")
@@ -46,10 +47,11 @@ def mqtt(folder: Path) -> Iterator[int]:
 def redis(folder: Path) -> Iterator[int]:
     """Run a Redis server."""
     assert REDIS is not None
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-    command = [REDIS, "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
-    with subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL) as process:
+    command = [REDIS, "--bind", "127.0.0.1", "--save", "", "--port"]
+    with (
+        kept_port() as port,
+        subprocess.Popen([*command, str(port)], cwd=folder, stdout=subprocess.DEVNULL) as process,
+    ):
         try:
             ends = time.monotonic() + PATIENCE
             while time.monotonic() < ends:
@@ -93,6 +95,7 @@ def programs(page: str) -> list[tuple[str, str]]:
 def printed_by(program: str, folder: Path) -> str:
     """Run a program in a process of its own; it must end well."""
     path = folder / "program.py"
+    program = re.sub(r"\btimeout=\d+", f"timeout={PATIENCE}", program)  # this machine may be slow
     path.write_text(program, encoding="utf-8")
     command = [sys.executable, "-W", "error", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE)

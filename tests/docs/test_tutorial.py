@@ -95,7 +95,9 @@ def _serve(start: Start, *options: str) -> str:
 
 def _program(folder: Path, code: str, address: str) -> str:
     path = folder / "chat.py"
-    path.write_text(code.replace("localhost:9313", address), encoding="utf-8")
+    code = code.replace("localhost:9313", address)
+    code = code.replace("timeout=2", "timeout=60")  # for an answer, as this machine may be slow
+    path.write_text(code, encoding="utf-8")
     return str(path)
 
 
