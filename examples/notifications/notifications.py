@@ -112,7 +112,7 @@ async def notify(notice: Notice, user: SignedIn) -> Outcome:
     """Send a notification, and tell who has got it."""
     topic = EVERYBODY if notice.to == EVERYBODY else f"users/{notice.to}/inbox"
     sent = {"id": secrets.token_hex(8), "from": user, "text": notice.text, "time": time.time()}
-    ack = await bus.publish_with_ack(topic, sent, timeout=3)
+    ack = await bus.publish_with_ack(topic, sent, timeout=10)
     outcomes = await ack.wait()
     shown = Counter(device.partition(":")[0] for device, one in outcomes.items() if one.success)
     users = get_args(User) if notice.to == EVERYBODY else (notice.to,)

@@ -109,8 +109,9 @@ def test_nobody_reads_or_sends_for_another() -> None:
         with pytest.raises(kps.ConnectFailed) as away:
             await kps.Client.connect(bob.bus, headers={"Cookie": "session=x"}, reconnect=False)
         assert away.value.status == 403
-        assert httpx.get(f"{url}/me").status_code == 401
-        assert httpx.post(f"{url}/notices", json={"to": "bob", "text": "x"}).status_code == 401
+        assert httpx.get(f"{url}/me", timeout=PATIENCE).status_code == 401
+        notice = {"to": "bob", "text": "x"}
+        assert httpx.post(f"{url}/notices", json=notice, timeout=PATIENCE).status_code == 401
 
     with running("notifications", "0") as program:
         asyncio.run(run(program.url))
