@@ -218,9 +218,10 @@ def test_a_file_that_cannot_be_read(write: Write, tmp_path: Path) -> None:
 def test_no_error_shows_a_token(tmp_path: Path) -> None:
     """Wherever a file is cut off, or has a character too many."""
     path = tmp_path / "tokens.toml"
-    # In no piece of it a token is the name of a table, which an error does show.
+    # In no piece of it a token is the name of a table, which an error does show: behind the last
+    # one there is a comma, or what is in front of it could be lost so that it stands in brackets.
     alice = f'[a]\ntoken = "{ALICE}"\npublish = ["x"]\n'
-    whole = f'{alice}[b]\ntokens = ["{NEXT}", "{BOB}"]\nids = []\n'
+    whole = f'{alice}[b]\ntokens = ["{NEXT}", "{BOB}",]\nids = []\n'
 
     @given(
         st.integers(0, len(whole)), st.integers(0, 40), st.sampled_from(["", *'"=[]\n\\#x{\x01é'])
