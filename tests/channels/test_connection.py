@@ -12,12 +12,13 @@ from kps.channels import KpsChannelLayer
 from kps.protocol.access.identity import Identity, Permissions
 from tests.channels.harness import PATIENCE, layers, on_loop, text, until
 from tests.io.harness import Cable
+from tests.ports import kept_address
 
 
 @pytest.fixture
 def nowhere() -> str:
     """The address of a server that has stopped."""
-    with kps.sync.Server("127.0.0.1:0") as server:
+    with kps.sync.Server(kept_address()) as server:
         return server.address
 
 

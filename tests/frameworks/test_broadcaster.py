@@ -11,6 +11,7 @@ import kps
 broadcaster = pytest.importorskip("broadcaster", reason="broadcaster is not installed")
 
 from kps.broadcaster import KpsBackend  # noqa: E402
+from tests.ports import kept_address  # noqa: E402
 
 PATIENCE = 30.0
 
@@ -62,7 +63,7 @@ def test_channels_are_apart_and_have_a_prefix() -> None:
 
 def test_it_survives_the_server() -> None:
     async def main() -> None:
-        server = kps.Server("127.0.0.1:0")
+        server = kps.Server(kept_address())
         await server.start()
         async with process(server) as broadcast, broadcast.subscribe("room") as room:
             await server.stop()
@@ -108,7 +109,7 @@ def test_options_are_checked(options: dict[str, Any]) -> None:
 
 def test_a_server_that_is_not_there_is_told_in_time() -> None:
     async def main() -> None:
-        async with kps.Server("127.0.0.1:0") as server:
+        async with kps.Server(kept_address()) as server:
             broadcast = process(server, timeout=0.2)
         with pytest.raises(kps.NotConnected, match="was not reached within"):
             await broadcast.connect()

@@ -21,6 +21,7 @@ from tests.asgi.test_frameworks import get, on_starlette, settle, users
 from tests.cluster.harness import Engine
 from tests.frameworks.harness import EXAMPLES
 from tests.io.harness import eventually
+from tests.ports import kept_address
 
 for name in ("uvicorn", "fastapi"):
     pytest.importorskip(name)
@@ -179,8 +180,7 @@ def test_past_asgi() -> None:
 def test_the_application_as_a_client() -> None:
     """It starts although the bus is down, and finds it later."""
     (program,) = programs_below("## The application as a client")
-    with kps.sync.Server("127.0.0.1:0") as server:
-        bus = server.address
+    bus = kept_address()
     names = run(program, bus=bus)
     with served(names["app"]) as address:
         assert order(address).status_code == 500

@@ -14,6 +14,7 @@ import kps
 import kps.sync
 from tests.examples.harness import until
 from tests.frameworks.harness import EXAMPLES, PATIENCE, post, running, uvicorn
+from tests.ports import kept_address
 
 
 @pytest.fixture
@@ -87,9 +88,9 @@ def test_flask_view(bus: kps.sync.Server, program: tuple[str, ...]) -> None:
 def test_flask_view_while_the_bus_is_away() -> None:
     """A request is answered at once, and the next one after the bus is back is a success."""
     pytest.importorskip("flask", reason="Flask is not installed")
-    server = kps.sync.Server("127.0.0.1:0")
+    port = kept_address()
+    server = kps.sync.Server(port)
     server.start()
-    port = server.address
     server.subscribe("orders", lambda message: None)
     with running(*FLASK, bus=port) as address:
         assert post(address, "/orders", {})[0] == 202

@@ -3,7 +3,6 @@
 import contextlib
 import http.client
 import os
-import random
 import shutil
 import signal
 import socket
@@ -21,6 +20,7 @@ import kps
 import kps.sync
 from tests.event_source import Event, EventReader
 from tests.io.harness import DRIVERS, PATIENCE, AnyDriver, Inbox, eventually
+from tests.ports import kept_address
 
 DEPLOY = Path(__file__).parents[2] / "examples" / "deploy"
 READ_TIMEOUT = 3.0  # seconds, in place of the minute of our nginx.conf
@@ -68,7 +68,7 @@ class Proxy:
         folder.mkdir()
         self.folder = folder
         self.log = folder / "log"
-        self.address = f"127.0.0.1:{free_port()}"
+        self.address = kept_address()
         self.url = f"wss://{self.address}/ws/bus"
         issued = authority.issue_cert("127.0.0.1")
         self.cert, self.key = folder / "cert.pem", folder / "key.pem"
@@ -161,14 +161,6 @@ def installed(name: str) -> Any:
 
 every_proxy = pytest.mark.parametrize("kind", [installed(name) for name in PROXIES])
 only_nginx = pytest.mark.parametrize("kind", [installed("nginx")])
-
-
-def free_port() -> int:
-    """A port that the system gives to nobody who leaves the choice to it."""
-    while True:
-        port = random.randrange(15000, 30000)
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
 
 
 def upgrade(proxy: Proxy, trust: ssl.SSLContext, source: str = "127.0.0.1", **more: str) -> int:

@@ -8,6 +8,7 @@ import pytest
 
 import kps
 import kps.sync
+from tests.ports import kept_address
 
 ksps = pytest.importorskip("ksps", reason="the original's client is not installed")
 
@@ -181,7 +182,7 @@ async def test_their_client_relays_to_another_server(servers: Servers) -> None:
 async def test_their_reconnecting_client_comes_back_after_an_orderly_stop(
     servers: Servers,
 ) -> None:
-    server: Any = servers("127.0.0.1:0")
+    server: Any = servers(kept_address())
     await server.start()
     client = await ksps.Client.NewClient(
         Id="returns", Address=server.address, Autorestart=True, RestartEvery=0.05

@@ -24,11 +24,15 @@ import kps
 from kps.io_asyncio import loop
 from kps.mqtt.bridge import Bridge
 from kps.mqtt.core.settings import Settings
+from tests.ports import kept_address, kept_port
 
 PATIENCE = 30.0
 """Seconds after which something that should have happened counts as never happening."""
 
 PROGRAM = shutil.which("mosquitto", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
+_GRACE = 20.0
+"""Seconds in which a bridge ends what is under way; longer than any process stands still."""
+
 needs_broker = pytest.mark.skipif(
     PROGRAM is None, reason="mosquitto is not installed (apt-get install mosquitto)"
 )
@@ -52,8 +56,7 @@ class Mosquitto:
 
     def __init__(self, folder: Path, more: str = "allow_anonymous true") -> None:
         folder.mkdir(exist_ok=True)
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            self.port: int = listener.getsockname()[1]
+        self.port = kept_port()
         self._file = folder / "mosquitto.conf"
         self._file.write_text(
             _SETTINGS.format(port=self.port, folder=folder, user=getpass.getuser(), more=more)
@@ -223,7 +226,7 @@ async def bridged(
 ) -> AsyncIterator[Bridge]:
     """Run a bridge; ``ins`` and ``outs`` are its rules. At the end it must end by itself."""
     tables = {"in": values.pop("ins", []), "out": values.pop("outs", [])}
-    settings = Settings.read({"broker": url, "grace": 2.0, **values, **tables})
+    settings = Settings.read({"broker": url, "grace": _GRACE, **values, **tables})
     one = Bridge(settings, server, tls)
     stop = asyncio.Event()
     work = asyncio.create_task(one.run_until(stop))
@@ -257,4 +260,5 @@ async def in_time(work: Coroutine[Any, Any, None]) -> None:
 
 
 def server() -> kps.Server:
-    return kps.Server("127.0.0.1:0")
+    """A server; another one can start later at its address."""
+    return kps.Server(kept_address())
