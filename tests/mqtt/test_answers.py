@@ -212,8 +212,12 @@ def test_no_more_goes_out_than_the_broker_acknowledges() -> None:
             outs = [{"pattern": "a"}]
             async with bridged(here.url, there.url, outs=outs, window=3, grace=0.1) as bridge:
                 acks = [await boss.publish_with_ack("a", number, 60.0) for number in range(5)]
+                # Three are at the broker, one waits for room, and one waits behind it.
                 await until(lambda: there.others.count(3) == 3)
-                assert account(bridge, "out a")["came"] == 4  # one waits for room
+                await until(lambda: account(bridge, "out a")["came"] == 4)
+                mailbox = bridge._out._subscriptions["out a"]._mailbox
+                await until(lambda: mailbox.unhandled == 1)
+                assert there.others.count(3) == 3
             outcomes = [(await ack.wait())["mqtt-bridge"].error for ack in acks]
             assert outcomes[:3] == ["the bridge has ended, and the broker has not answered"] * 3
             assert None not in outcomes

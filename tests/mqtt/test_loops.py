@@ -7,7 +7,17 @@ import pytest
 
 import kps
 from kps.errors import InvalidArgument
-from tests.mqtt.harness import account, bridged, broker, needs_broker, peer, run, server, until
+from tests.mqtt.harness import (
+    PATIENCE,
+    account,
+    bridged,
+    broker,
+    needs_broker,
+    peer,
+    run,
+    server,
+    until,
+)
 from tests.mqtt.test_answers import Broker
 
 IN, OUT = [{"filter": "a/#"}], [{"pattern": "a/**"}]
@@ -21,12 +31,13 @@ def test_one_bridge_for_both_ways(tmp_path: Path) -> None:
                 async with bridged(here.url, there.url, ins=IN, outs=OUT) as bridge:
                     sensor.subscribe("a/#")
                     sensor.publish("a/1", b"1")
-                    ack = await boss.publish_with_ack("a/2", 2)
+                    ack = await boss.publish_with_ack("a/2", 2, PATIENCE)
                     assert (await ack.wait())["mqtt-bridge"].success
                     # The broker passes messages on in order: what had come back would be here.
                     sensor.publish("a/3", b"3")
                     await until(lambda: account(bridge, "in a/#")["passed"] == 2)
                     await until(lambda: account(bridge, "out a/**")["came"] == 3)
+                    await until(lambda: len(sensor.got) >= 3)  # its thread may be behind
                     assert sensor.payloads() == [b"1", b"2", b"3"]
                 assert account(bridge, "in a/#")["came"] == 2
                 assert account(bridge, "out a/**")["not_passed"] == {"own": 2}
@@ -52,6 +63,7 @@ def test_two_bridges_between_the_same_two(tmp_path: Path) -> None:
                             await until(lambda out=out: out.came == 3 and not out.under_way)  # type: ignore[misc]
                             assert out.not_passed == {"own": 1, "looped": 1}
                             assert account(bridge, "in a/#")["came"] == 1
+                        await until(lambda: len(sensor.got) >= 2)  # its thread may be behind
                         assert sensor.payloads() == [b"round"] * 2
                         sensor.publish("a/2", b"back")
                         for bridge in (one, two):
