@@ -33,7 +33,11 @@ def on_loop(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
 async def layers(
     server: kps.sync.Server, count: int = 1, **config: Any
 ) -> AsyncIterator[list[KpsChannelLayer]]:
-    """Make layers, each with a connection of its own, and close them."""
+    """Make layers, each with a connection of its own, and close them.
+
+    They have patience with each other: a thread that stands still is neither gone nor full.
+    """
+    config = {"timeout": PATIENCE} | config
     made = [KpsChannelLayer(server.address, **config) for _ in range(count)]
     try:
         yield made

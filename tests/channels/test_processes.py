@@ -114,7 +114,7 @@ import sys
 from asgiref.sync import async_to_sync
 from kps.channels import KpsChannelLayer
 
-layer = KpsChannelLayer(sys.argv[1])
+layer = KpsChannelLayer(sys.argv[1], timeout=20)
 async_to_sync(layer.group_send)("group", {"type": "to.group"})
 for number in range(3):
     async_to_sync(layer.send)("tasks", {"type": "to.worker", "number": number})

@@ -165,7 +165,7 @@ async def test_consumers_are_told_what_is_lost() -> None:
             channel, neighbour = await layer.new_channel(), await layer.new_channel()
             await layer.group_add("red", channel)
             await layer.group_add("blue", neighbour)
-            async with layers(server) as [other]:
+            async with layers(server, confirm=True) as [other]:
                 await other.group_send("red", text(0))
                 assert await layer.receive(channel) == text(0)
                 cable.refuses = True
