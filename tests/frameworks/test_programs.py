@@ -58,8 +58,9 @@ def test_starlette_rooms(bus: kps.sync.Server) -> None:
 
 
 FLASK = ("flask", "--app", "flask_view", "run", "--port", "0")
+# A worker that has not begun forgets a SIGTERM, and gunicorn waits for it: not longer than we do.
 GUNICORN = ("gunicorn", "--bind", "127.0.0.1:0", "--workers", "2", "--threads", "2", "--preload",
-            "flask_view:app")  # fmt: skip
+            "--graceful-timeout", "10", "flask_view:app")  # fmt: skip
 
 
 @pytest.mark.parametrize(
