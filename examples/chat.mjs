@@ -21,7 +21,7 @@ await client.subscribe(room, ({ data, from }) => {
 });
 console.log(`you are ${name} in ${room}`);
 for await (const line of createInterface({ input: process.stdin })) {
-  const ack = await client.publishWithAck(room, line, { timeout: 2000 });
+  const ack = await client.publishWithAck(room, line, { timeout: 5000 });
   const responses = await ack.wait();
   const seen = [...responses].filter(([who, { success }]) => success && who !== name).map(([who]) => who);
   console.log(`  seen by ${seen.sort().join(', ') || 'nobody'}`);

@@ -22,7 +22,7 @@ async def chat(name: str, address: str = "localhost:9313", room: str = "lobby") 
         await client.subscribe(room, show)
         print(f"you are {name} in {room}", flush=True)
         while line := await asyncio.to_thread(sys.stdin.readline):
-            ack = await client.publish_with_ack(room, line.rstrip("\n"), timeout=2)
+            ack = await client.publish_with_ack(room, line.rstrip("\n"), timeout=5)
             responses = await ack.wait()
             seen = sorted(who for who, r in responses.items() if r.success and who != name)
             print(f"  seen by {', '.join(seen) or 'nobody'}", flush=True)

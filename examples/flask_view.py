@@ -64,7 +64,7 @@ class Bus:
         """Return the client. Raises :class:`kps.ConnectFailed`."""
         with self._lock:
             if self._client is None or not self._client.is_connected:
-                self._client = kps.sync.Client.connect(ADDRESS, reconnect=False, connect_timeout=2)
+                self._client = kps.sync.Client.connect(ADDRESS, reconnect=False, connect_timeout=5)
             return self._client
 
 
@@ -81,7 +81,7 @@ def page() -> str:
 def order() -> ResponseReturnValue:
     """Pass an order on, and answer with who has taken it."""
     try:
-        ack = bus.client().publish_with_ack("orders", request.get_json(), timeout=2)
+        ack = bus.client().publish_with_ack("orders", request.get_json(), timeout=5)
         responses = ack.wait()
     except kps.InvalidArgument as error:  # it is too large, for instance
         return {"error": str(error)}, 400

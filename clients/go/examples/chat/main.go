@@ -51,7 +51,7 @@ func chat(ctx context.Context, name, address, room string, in io.Reader, out io.
 	lines := bufio.NewScanner(in)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
-		ack, err := client.PublishWithAck(ctx, room, lines.Text(), kps.Timeout(2*time.Second))
+		ack, err := client.PublishWithAck(ctx, room, lines.Text(), kps.Timeout(5*time.Second))
 		if err != nil {
 			return err
 		}

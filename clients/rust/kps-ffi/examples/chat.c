@@ -33,7 +33,7 @@ static int compare(const void *one, const void *other) {
 
 /* Publishes a line, and tells who has got it. */
 static void say(kps_client *client, const char *name, const char *room, const char *line) {
-    const kps_ask ask = {.timeout = 2};
+    const kps_ask ask = {.timeout = 5};
     kps_ack *ack = NULL;
     char *json = kps_text_to_json(line), **seen = NULL;
     size_t count = 0;

@@ -24,7 +24,7 @@ static void chat(const std::string& name, const std::string& address, const std:
     });
     say("you are " + name + " in " + room);
     kps::Ask ask;
-    ask.timeout = 2;
+    ask.timeout = 5;
     for (std::string line; std::getline(std::cin, line);) {
         std::vector<std::string> seen;
         for (const auto& outcome : client.publish_with_ack(room, kps::to_json(line), ask).wait()) {

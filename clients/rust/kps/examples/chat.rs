@@ -30,7 +30,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut line = String::new();
     while io::stdin().read_line(&mut line)? > 0 {
         let text = line.trim_end_matches('\n');
-        let ack = client.publish_with_ack(&room, text, &Ask::within(2.0))?;
+        let ack = client.publish_with_ack(&room, text, &Ask::within(5.0))?;
         let seen = ack.wait()?.into_iter().filter(|outcome| outcome.success);
         let mut seen: Vec<String> = seen.map(|outcome| outcome.name()).collect();
         seen.retain(|who| *who != name);
