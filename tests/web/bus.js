@@ -5,12 +5,13 @@ import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
+import { createServer as listenOn } from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
-export const TIME_LIMIT = 15_000; // milliseconds for anything that a test waits for
+export const TIME_LIMIT = 60_000; // milliseconds for anything that a test waits for, also on a machine that stands still at times
 
 export function python() {
   const own = `${root}.venv/bin/python`;
@@ -53,9 +54,21 @@ export async function urlOf(server) {
   throw new Error(`no web server\n${told.join('\n')}`);
 }
 
-/** Start a server; on the port of another one that has gone, if it is given. */
-export async function serve({ port = 0, options = [] } = {}) {
-  const server = kps('serve', '--address', `127.0.0.1:${port}`, '--id', 'hub', ...options);
+/** A port that nobody has at the moment, and that the system gives to nobody who leaves the choice to it. */
+export async function freePort() {
+  for (;;) {
+    const server = listenOn().listen(15_000 + Math.floor(Math.random() * 15_000), '127.0.0.1');
+    const { port } = await once(server, 'listening').then(() => server.address(), () => ({}));
+    if (!port) continue;
+    server.close();
+    await once(server, 'close');
+    return port;
+  }
+}
+
+/** Start a server; on the port of another one that has gone, if it is given. Nobody else gets it between the two. */
+export async function serve({ port, options = [] } = {}) {
+  const server = kps('serve', '--address', `127.0.0.1:${port ?? await freePort()}`, '--id', 'hub', ...options);
   let complaints = '';
   server.stderr.on('data', (data) => { complaints += data; });
   for await (const line of createInterface({ input: server.stdout })) {
@@ -66,11 +79,20 @@ export async function serve({ port = 0, options = [] } = {}) {
       url: found[0],
       page: `http://${found[1]}/`,
       port: Number(found[2]),
-      async kill() { server.kill('SIGKILL'); await server.ended; },
-      async stop() { server.kill('SIGTERM'); await server.ended; },
+      async kill() { await end(server, 'SIGKILL'); },
+      async stop() { await end(server, 'SIGTERM'); },
     };
   }
   throw new Error(`no server; KPS_PYTHON names the Python that has kps\n${complaints}`);
+}
+
+/** How many servers have been told to end: from then on a page may find that one is away. */
+export const ending = { count: 0 };
+
+async function end(server, signal) {
+  ending.count++;
+  server.kill(signal);
+  await server.ended;
 }
 
 /** Serve the project's files, as `python -m http.server` does, from an origin of their own. */

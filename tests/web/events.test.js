@@ -30,7 +30,7 @@ describe('event streams in a browser', { skip: missing }, () => {
   async function listen(t, bus, query, options = {}) {
     const page = await browser.newPage();
     t.after(() => page.close());
-    page.setDefaultTimeout(2 * TIME_LIMIT); // it comes again after three seconds, and then maybe not at once
+    page.setDefaultTimeout(TIME_LIMIT);
     await page.goto(`${examples.origin}/README.md`);
     await page.evaluate(([url, given]) => {
       window.got = [];

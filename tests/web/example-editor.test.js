@@ -5,9 +5,9 @@ import { once } from 'node:events';
 import { after, before, describe, test } from 'node:test';
 
 import { comeBack, goAway, lend } from './away.js';
-import { launch, run } from './bus.js';
+import { freePort, launch, run } from './bus.js';
 import { fits, missing, open, picture, start } from './examples.js';
-import { freePort, until } from './how-to.js';
+import { until } from './how-to.js';
 
 describe('the editor', { skip: missing }, () => {
   let browser;
@@ -48,7 +48,9 @@ describe('the editor', { skip: missing }, () => {
     // Both at one place, one of them removing what the other one writes into.
     await goTo(bob, both.indexOf('bread') + 5);
     await paper(alice).evaluate((area, at) => { area.focus(); area.setSelectionRange(at, at + 5); }, both.indexOf('bread'));
-    await Promise.all([alice.keyboard.type('cake'), bob.keyboard.type(', milk')]);
+    // Once bob has begun behind the word: if it went before that, he would write behind what alice has written.
+    await bob.keyboard.type(',');
+    await Promise.all([alice.keyboard.type('cake'), bob.keyboard.type(' milk')]);
     const carol = await enter(t, url, 'carol');
     await Promise.all([alice, bob].map(isSaved));
     const result = both.replace('bread', 'cake, milk');

@@ -11,8 +11,8 @@ import { fileURLToPath } from 'node:url';
 import WebSocket from 'ws';
 
 import { Client, Pattern, RequestFailed } from '../../clients/js/kps.js';
-import { TIME_LIMIT, launch, python, serve } from './bus.js';
-import { freePort, read, until, words } from './how-to.js';
+import { TIME_LIMIT, freePort, launch, python, serve } from './bus.js';
+import { read, until, words } from './how-to.js';
 import { missing as noBrowser } from './pages.js';
 
 const packages = fileURLToPath(new URL('./node_modules', import.meta.url));

@@ -4,8 +4,8 @@ import { after, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { join } from 'node:path';
 
-import { launch } from './bus.js';
-import { develop, folder, freePort, read, run, tryAll, words, write, writeOthers } from './how-to.js';
+import { freePort, launch } from './bus.js';
+import { develop, folder, read, run, tryAll, words, write, writeOthers } from './how-to.js';
 import { missing } from './pages.js';
 
 const here = fileURLToPath(new URL('./', import.meta.url));

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import WebSocket from 'ws';
 
 import { Client } from '../../clients/js/kps.js';
-import { TIME_LIMIT, chromium, launcher } from './bus.js';
+import { TIME_LIMIT, chromium, ending, launcher } from './bus.js';
 
 /** Why there can be no tests in a browser, or `false`. */
 export const missing = !(await launcher()) ? 'playwright-core is missing: npm install'
@@ -20,13 +20,20 @@ export const isConnected = (page) => page.waitForSelector('body[data-state=conne
 export const isShown = (page, selector, text) => page.locator(selector, { hasText: text }).first().waitFor();
 export const hasGone = (page, selector, text) => page.locator(selector, { hasText: text }).first().waitFor({ state: 'detached' });
 
-/** A context whose pages may write nothing to their consoles but what `allowed` matches. */
+const AWAY = new RegExp(`${UNREACHABLE.source}|^ConnectFailed`);
+
+/**
+ * A context whose pages may write nothing to their consoles but what `allowed` matches; and that a server is away, once
+ * one has been ended. What a test has started ends in the order in which it was, so a server ends before its pages do.
+ */
 export async function browse(t, browser, { allowed = /^$/, ...options } = {}) {
   const context = await browser.newContext(options);
   context.setDefaultTimeout(TIME_LIMIT);
   const complaints = [];
-  context.on('console', (message) => ['error', 'warning'].includes(message.type()) && complaints.push(message.text()));
-  context.on('weberror', (error) => complaints.push(String(error.error().stack)));
+  const endedBefore = ending.count;
+  const complain = (text) => (ending.count > endedBefore && AWAY.test(text)) || complaints.push(text);
+  context.on('console', (message) => ['error', 'warning'].includes(message.type()) && complain(message.text()));
+  context.on('weberror', (error) => complain(String(error.error().stack)));
   t.after(async () => {
     await context.close();
     assert.deepEqual(complaints.filter((text) => !allowed.test(text)), []);

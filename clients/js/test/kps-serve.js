@@ -1,7 +1,9 @@
 // A KPS server in a process of its own, for as long as a test needs it.
 
 import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 
@@ -13,9 +15,21 @@ const given = Object.entries(process.env).filter(([name]) => !name.startsWith('K
 /** Start a command of `kps`, whatever the environment says about its options. */
 export const kps = (...words) => spawn(python, ['-m', 'kps', ...words], { cwd: root, env: Object.fromEntries(given) });
 
-/** Start `kps serve`; its URL, and a function that stops it. */
+/** A port that nobody has at the moment, and that the system gives to nobody who leaves the choice to it. */
+async function freePort() {
+  for (;;) {
+    const server = createServer().listen(15_000 + Math.floor(Math.random() * 15_000), '127.0.0.1');
+    const { port } = await once(server, 'listening').then(() => server.address(), () => ({}));
+    if (!port) continue;
+    server.close();
+    await once(server, 'close');
+    return port;
+  }
+}
+
+/** Start `kps serve`; its URL, and a function that stops it. Nobody else gets its port before another one is started there. */
 export async function serve(...options) {
-  const server = kps('serve', '--address', '127.0.0.1:0', ...options);
+  const server = kps('serve', '--address', `127.0.0.1:${await freePort()}`, ...options);
   const ended = new Promise((resolve) => {
     server.on('close', resolve);
     server.on('error', resolve);

@@ -4,8 +4,8 @@ import { after, before, describe, test } from 'node:test';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-import { chromium, launch, launcher } from '../bus.js';
-import { develop, folder, freePort, read, run, tryAll, words, write, writeOthers } from '../how-to.js';
+import { chromium, freePort, launch, launcher } from '../bus.js';
+import { develop, folder, read, run, tryAll, words, write, writeOthers } from '../how-to.js';
 
 const here = fileURLToPath(new URL('./', import.meta.url));
 const ng = join(here, 'node_modules', '@angular', 'cli', 'bin', 'ng.js');
