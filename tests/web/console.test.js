@@ -61,6 +61,16 @@ describe('in a browser', { skip: pages.missing }, () => {
     await isShown(alice, '#lines li', 'bob: <b>hello</b> yourself');
   });
 
+  test('what is entered in the chat before the bus is there stays in its page', async (t) => {
+    const page = await (await browse(t)).newPage();
+    await page.routeWebSocket('**/ws/bus', () => {}); // a bus that does not answer
+    await page.goto(`${examples.origin}/examples/chat.html?bus=${new URL(server.page).host}`);
+    await page.getByLabel('Message').fill('too early');
+    await page.keyboard.press('Enter');
+    await isShown(page, '#state', 'not sent: not connected');
+    assert.equal(await page.getByLabel('Message').inputValue(), 'too early');
+  });
+
   test('a page of another origin learns what to do, and nothing else', async (t) => {
     const closed = await serve();
     t.after(() => closed.kill());
@@ -182,13 +192,13 @@ describe('in a browser', { skip: pages.missing }, () => {
     const hub = await serve({ options: ['--workers', '3'] });
     t.after(() => hub.kill());
     const page = await openConsole(t, { viewport: { width: 360, height: 740 } }, hub);
+    await isShown(page, '#nodes .note', '3, all up'); // they have told that the connections of the page's files are over
     const made = [];
     for (const id of ['judy', 'karl', 'lena', 'mona']) made.push(await connect(t, { id }, hub));
     for (const client of made) await client.subscribe('all', () => {});
     for (const { id } of made) await isShown(page, '#clients tbody tr', id);
     await isShown(page, '[data-figure=client_count]', '5');
     for (const number of [1, 2, 3]) await isShown(page, '#nodes tbody tr', new RegExp(`hub\\.${number}.*up.*2 of 2`));
-    await isShown(page, '#nodes .note', '3, all up');
     const clients = await page.locator('#nodes tbody .c-crowd').allInnerTexts();
     assert.deepEqual(clients.map(Number).sort(), [1, 2, 2]);
     const out = () => page.locator('#nodes tbody .c-delivered').allInnerTexts();
@@ -284,26 +294,32 @@ describe('in a browser', { skip: pages.missing }, () => {
     await watch(page, 'flood');
     const source = await connect(t);
     await publishUntilShown(page, source, 'flood', 'first');
-    await page.evaluate(() => {
-      window.longest = 0;
-      let before = performance.now();
-      requestAnimationFrame(function next(now) {
-        window.longest = Math.max(window.longest, now - before);
-        before = now;
-        requestAnimationFrame(next);
+    /** How long a flood lasts, and for how much of that the page stands still at most. */
+    const flood = async (last) => {
+      await page.evaluate(() => {
+        window.longest = 0;
+        let before = performance.now();
+        cancelAnimationFrame(window.awaited);
+        window.awaited = requestAnimationFrame(function next(now) {
+          window.longest = Math.max(window.longest, now - before);
+          before = now;
+          window.awaited = requestAnimationFrame(next);
+        });
       });
-    });
-    const begun = performance.now();
-    for (let turn = 0; turn < 20; turn++) {
-      for (let i = 0; i < 5000; i++) await source.publish('flood', { turn, i });
-      await source.flush();
-    }
-    await source.publish('flood', 'the last');
-    await isShown(page, '#messages li', 'the last');
-    const lasted = performance.now() - begun;
+      const begun = performance.now();
+      for (let turn = 0; turn < 20; turn++) {
+        for (let i = 0; i < 5000; i++) await source.publish('flood', { turn, i });
+        await source.flush();
+      }
+      await source.publish('flood', last);
+      await isShown(page, '#messages li', last);
+      return { lasted: performance.now() - begun, longest: await page.evaluate(() => window.longest) };
+    };
+    let { lasted, longest } = await flood('the last');
     await isShown(page, '#messages .skipped', 'skipped');
     assert.ok(await page.locator('#messages > li').count() <= 500);
-    const longest = await page.evaluate(() => window.longest);
+    // If the machine stood still and not the page, another flood tells.
+    if (longest >= lasted / 2) ({ lasted, longest } = await flood('the very last'));
     assert.ok(longest < lasted / 2, `the page stood still for ${longest} of ${lasted} ms`);
   });
 
@@ -314,15 +330,22 @@ describe('in a browser', { skip: pages.missing }, () => {
     const grace = await connect(t, { id: 'grace' });
     await erin.subscribe('sum', ({ data }) => data.a + data.b);
     await frank.subscribe('sum', () => { throw new Error('cannot count'); });
-    await grace.subscribe('sum', () => new Promise(() => {}));
-    await page.getByLabel('Topic', { exact: true }).last().fill('sum');
+    for (const topic of ['sum', 'silence']) await grace.subscribe(topic, () => new Promise(() => {}));
+    const ask = async (topic, seconds) => {
+      await page.getByLabel('Topic', { exact: true }).last().fill(topic);
+      await page.getByLabel('Time limit of acks').fill(seconds);
+      await page.getByRole('button', { name: 'With ack' }).click();
+    };
     await page.getByLabel('Payload', { exact: true }).fill('{"a": 1, "b": 41}');
-    await page.getByLabel('Time limit of acks').fill('2');
-    await page.getByRole('button', { name: 'With ack' }).click();
+    await ask('silence', '0.3');
+    await isShown(page, '.answers li', /grace.*missing: no answer in time/s);
+    await isShown(page, '.outcome', '0 of 1 handled it; 1 missing');
+    await ask('sum', '60'); // nobody is missing because the machine is busy
     await isShown(page, '.answers li', /✓.*erin.*42/s);
     await isShown(page, '.answers li', /✗.*frank.*failed: cannot count/s);
     await isShown(page, '.answers li', /grace.*has not answered yet/s);
-    await isShown(page, '.answers li', /grace.*missing: no answer in time/s);
+    await grace.close();
+    await isShown(page, '.answers li', /grace.*missing: disconnected/s);
     await isShown(page, '.outcome', '1 of 3 handled it; 1 failed, 1 missing');
   });
 

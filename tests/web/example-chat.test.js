@@ -6,6 +6,7 @@ import { after, before, describe, test } from 'node:test';
 import { comeBack, goAway, lend } from './away.js';
 import { launch } from './bus.js';
 import { fits, missing, open, picture, start } from './examples.js';
+import { until } from './how-to.js';
 
 describe('the chat', { skip: missing }, () => {
   let browser;
@@ -49,9 +50,11 @@ describe('the chat', { skip: missing }, () => {
     await hide(bob, false);
     await isRead(alice, 'Kino', 'read by carol, bob');
 
-    await carol.getByLabel('Message').pressSequentially('me');
-    await alice.locator('#typing', { hasText: 'carol is typing' }).waitFor();
-    await carol.keyboard.press('Enter');
+    await until(async () => { // it is shown for a short time only, so it may be over before we look
+      await carol.getByLabel('Message').pressSequentially('me');
+      return alice.locator('#typing', { hasText: 'carol is typing' }).isVisible();
+    });
+    await write(carol, 'me');
     await line(alice, 'me').waitFor();
     await alice.locator('#typing', { hasText: /^$/ }).waitFor({ state: 'attached' });
 
@@ -106,7 +109,7 @@ describe('the chat', { skip: missing }, () => {
     await comeBack(bob);
     await line(bob, 'three').waitFor();
     await bob.getByLabel('Message').press('Enter'); // it is still there
-    await line(alice, 'mine').waitFor();
+    for (const page of [alice, bob]) await line(page, 'mine').waitFor();
     for (const page of [alice, bob]) assert.deepEqual(await shown(page), ['one', 'two', 'three', 'mine']);
   });
 
@@ -117,7 +120,8 @@ describe('the chat', { skip: missing }, () => {
     await write(alice, 'a secret');
     await isRead(alice, 'a secret', 'read by bob');
     await line(bob, 'alice → bob').waitFor();
-    await bob.close();
+    await bob.goto('about:blank');
+    await alice.locator('#people', { hasText: 'bob' }).waitFor({ state: 'detached' });
     await write(alice, 'are you there?');
     await isRead(alice, 'are you there?', 'nobody is here');
     await alice.keyboard.press('Escape');

@@ -47,7 +47,6 @@ describe('for operators', { skip: pages.missing }, () => {
       for (const client of crowd) await client.flush();
       const page = await openConsole(t, {}, hub);
       await isShown(page, '#clients .note', '200 of 231');
-      const first = (list) => page.locator(`${list} tbody tr .alien`).first();
 
       await page.getByLabel('Filter clients by id').fill('C229');
       await isShown(page, '#clients tbody tr', 'c229');
@@ -70,7 +69,6 @@ describe('for operators', { skip: pages.missing }, () => {
       await page.waitForFunction(() => document.querySelector('#topics tbody .alien')?.textContent === 'topic/215');
       await page.locator('#clients').getByRole('button', { name: 'In/s' }).click();
       await page.waitForFunction(() => document.querySelector('#clients tbody .alien')?.textContent === 'c7');
-      assert.equal(await first('#clients').innerText(), 'c7');
     });
 
     test('more than the first ones can be shown', async (t) => {
@@ -201,6 +199,7 @@ describe('for operators', { skip: pages.missing }, () => {
     await details(page).getByRole('button', { name: 'Disconnect' }).click();
     await details(page).getByRole('button', { name: 'Disconnect now' }).click();
     await isShown(page, '#details .said', 'It is disconnected.');
+    await until(() => closed.length); // the page may be told before it
     assert.match(closed.join(), /disconnected by an operator/);
     await details(page).getByRole('button', { name: 'Close' }).click();
     await hasGone(page, '#clients tbody tr', 'carol');
