@@ -141,6 +141,8 @@ class NatsLinks:
         begun = self._clock()
         until = begun + _SETTLE + self._settings.config.patience
         while self._clock() < begun + _SETTLE or not self._has_heard_all:
+            if self.membership.rival:
+                break  # this one does not begin
             if self._clock() >= until:
                 missing = ", ".join(self.membership.missing) or "some"
                 text = "not all nodes have answered (%(nodes)s); this one begins without them"
