@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import re
 import signal
 import socket
 from collections.abc import Iterator
@@ -16,13 +17,17 @@ import trustme
 import kps
 from kps.io_asyncio import nats_links
 from tests.cluster.harness import (
+    PATIENCE,
     SILENCE,
     Engine,
     Node,
+    QuickNode,
     Served,
+    all_meet,
     clients,
     nodes,
     others,
+    reaches,
     run,
     until,
 )
@@ -50,24 +55,10 @@ def cable(engine: Engine) -> Iterator[Cable]:
         cable.close()
 
 
-async def all_meet(made: list[kps.Server]) -> None:
-    for node in made:
-        await until(partial(_knows, node, made))
-
-
-def _knows(node: kps.Server, made: list[kps.Server]) -> bool:
-    return others(node) == {other.id for other in made} - {node.id}
-
-
 async def works_across(made: list[kps.Client]) -> None:
     """Each client hears each other one, and knows it."""
-    names = {client.id for client in made}
     for client in made:
-        reached: set[str] = set()
-        while reached != names:  # on a slow machine, a node may hear of a subscription later
-            await client.flush()
-            ack = await client.publish_with_ack("t", 1, timeout=20.0)
-            reached = {name for name, one in (await ack.wait()).items() if one.success}
+        await reaches(client, {client.id for client in made})
 
 
 def test_while_the_engine_is_away_each_node_serves_its_own_clients(engine: Engine) -> None:
@@ -76,7 +67,7 @@ def test_while_the_engine_is_away_each_node_serves_its_own_clients(engine: Engin
             for client in all_clients:
                 await client.subscribe("t", lambda message: None)
             await works_across(all_clients)
-            engine.end()
+            engine.kill()
             await until(lambda: not any(map(others, made)))
             for client in all_clients:
                 assert await client.publish_with_receipt("t", "here") == 1
@@ -97,13 +88,12 @@ def test_a_node_may_refuse_to_serve_without_the_engine(engine: Engine) -> None:
             clients(*made) as (a, b),
         ):
             await b.subscribe("t", lambda message: None)
-            engine.end()
+            engine.kill()
             await until(lambda: not a.is_connected and not b.is_connected)
             assert await health_of(made[0]) == (503, "degraded")
             engine.start()
             await until(lambda: a.is_connected and b.is_connected)
-            await b.flush()
-            assert await a.publish_with_receipt("t", 1) == 1
+            await reaches(a, {"c1"})
             assert await health_of(made[0]) == (200, "ok")
 
     run(work())
@@ -119,20 +109,28 @@ async def health_of(node: kps.Server) -> tuple[int, str]:
     return int(head.split()[1]), json.loads(body)["status"]
 
 
+async def probe(client: kps.Client) -> None:
+    """Return when the node of the only subscriber has all that the node of a client has sent."""
+    while await client.publish_with_receipt("probe", 1) != 1:
+        pass  # it has not answered in time
+
+
 def test_when_the_engine_dies_what_others_had_not_answered_is_told(engine: Engine) -> None:
     async def work() -> None:
         async with nodes(engine.url, *NAMES) as made, clients(*made) as (a, b, c):
             asked = asyncio.Barrier(3)
 
-            async def never(message: kps.Message) -> None:
+            async def never(client: kps.Client, message: kps.Message) -> None:
+                await probe(client)  # behind which a's node knows that this client was asked
                 await asked.wait()
                 await asyncio.sleep(60)
 
-            await b.subscribe("t", never)
-            await c.subscribe("t", never)
+            await a.subscribe("probe", lambda message: None)
+            await b.subscribe("t", partial(never, b))
+            await c.subscribe("t", partial(never, c))
             ack = await a.publish_with_ack("t", 1, timeout=50.0)
             await asked.wait()
-            engine.end()
+            engine.kill()
             responses = await ack.wait()
             assert {name: one.error for name, one in responses.items()} == dict.fromkeys(
                 ["c1", "c2"], "disconnected"
@@ -143,7 +141,7 @@ def test_when_the_engine_dies_what_others_had_not_answered_is_told(engine: Engin
 
 def test_an_engine_that_stands_still(engine: Engine) -> None:
     async def work() -> None:
-        async with nodes(engine.url, *NAMES) as made, clients(*made) as all_clients:
+        async with nodes(engine.url, *NAMES, kind=QuickNode) as made, clients(*made) as all_clients:
             for client in all_clients:
                 await client.subscribe("t", lambda message: None)
             engine.send(signal.SIGSTOP)
@@ -179,16 +177,16 @@ def test_a_node_that_is_cut_off_from_the_engine(engine: Engine, cable: Cable) ->
 
     async def work() -> None:
         async with (
-            nodes(engine.url, "n1", "n2") as made,
-            nodes(f"nats://{cable.address}", "n3") as (apart,),
+            nodes(engine.url, "n1", "n2", kind=QuickNode) as made,
+            nodes(f"nats://{cable.address}", "n3", kind=QuickNode) as (apart,),
             clients(*made, apart) as all_clients,
         ):
+            await all_meet([*made, apart])
             for client in all_clients:
                 await client.subscribe("t", lambda message: None)
             cable.stalled = True
             await until(lambda: not others(apart) and "n3" not in others(made[0]))
-            ack = await all_clients[0].publish_with_ack("t", 1, timeout=20.0)
-            assert set(await ack.wait()) == {"c0", "c1"}
+            await reaches(all_clients[0], {"c0", "c1"})
             # While they do not see each other, both sides give the same id.
             here = await kps.Client.connect(made[0].url, id="x", reconnect=False)
             there = await kps.Client.connect(apart.url, id="x", reconnect=False)
@@ -212,32 +210,32 @@ def test_a_node_that_is_killed(engine: Engine) -> None:
             nodes(engine.url, "n1", "n2", kind=kps.Server) as made,
             clients(made[0], made[1], third.url) as (a, b, c),
         ):
-            asked = asyncio.Event()
+            asked, over = asyncio.Event(), asyncio.Event()
 
             async def never(message: kps.Message) -> None:
                 if message.data == "never":
-                    await c.publish_with_receipt("probe", 1)  # behind which a's node knows of c
+                    await probe(c)  # behind which a's node knows that c was asked
                     asked.set()
-                    await asyncio.sleep(60)
+                    await over.wait()
 
             await a.subscribe("probe", lambda message: None)
             await b.subscribe("t", lambda message: "done")
             await c.subscribe("t", never)
+            await reaches(a, {"c1", "c2"})
             ack = await a.publish_with_ack("t", "never", timeout=50.0)
             await asked.wait()
             third.end()
             responses = await ack.wait()
             assert responses["c1"].result == "done"
             assert responses["c2"].error == "disconnected"
-            third.start()
-            await until(lambda: c.is_connected)
-            while set(await (await a.publish_with_ack("t", 2)).wait()) != {"c1", "c2"}:
-                await c.flush()  # on a slow machine, n1 may hear of its subscription later
+            over.set()
+            await asyncio.to_thread(third.start)  # which meets the nodes of this loop
+            await reaches(a, {"c1", "c2"})
 
     try:
         run(work())
     finally:
-        third.end()
+        third.close()
 
 
 def test_a_node_that_stands_still_is_let_go_and_comes_back(engine: Engine) -> None:
@@ -252,8 +250,7 @@ def test_a_node_that_stands_still_is_let_go_and_comes_back(engine: Engine) -> No
                 await client.subscribe("t", lambda message: None)
             third.process.send_signal(signal.SIGSTOP)
             await until(lambda: others(made[0]) == {"n2"} and others(made[1]) == {"n1"})
-            ack = await all_clients[0].publish_with_ack("t", 1, timeout=20.0)
-            assert set(await ack.wait()) == {"c0", "c1"}
+            await reaches(all_clients[0], {"c0", "c1"})
             third.process.send_signal(signal.SIGCONT)
             await until(lambda: others(made[0]) == {"n2", "n3"} == others(made[1]) ^ {"n1", "n2"})
             await works_across(all_clients)
@@ -261,32 +258,30 @@ def test_a_node_that_stands_still_is_let_go_and_comes_back(engine: Engine) -> No
     try:
         run(work())
     finally:
-        third.end()
+        third.close()
 
 
 def test_a_node_that_ends_is_gone_at_once(engine: Engine) -> None:
     async def work() -> None:
         async with nodes(engine.url, "n1", "n2") as made:
-            config = made[0]._driver._cluster_config  # type: ignore[attr-defined]
-            async with nodes(engine.url, "n3"):
-                await all_meet_with(made, "n3")
+            async with nodes(engine.url, "n3") as (third,):
+                await all_meet([*made, third])
                 began = asyncio.get_running_loop().time()
             await until(lambda: "n3" not in others(made[0]) | others(made[1]))
-            assert asyncio.get_running_loop().time() - began < config.patience
+            assert asyncio.get_running_loop().time() - began < Node.silence / 2
 
     run(work())
-
-
-async def all_meet_with(made: list[kps.Server], name: str) -> None:
-    await until(lambda: all(name in others(node) for node in made))
 
 
 # -- what is wrong from the beginning ---------------------------------------------------------
 
 
-def test_a_second_server_with_the_id_of_a_node_does_not_start(engine: Engine) -> None:
+def test_a_second_server_with_the_id_of_a_node_does_not_start(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def work() -> None:
         async with nodes(engine.url, "n1"):
+            monkeypatch.setattr(nats_links, "_SETTLE", PATIENCE)  # the first one may be slow to say
             second = Node("127.0.0.1:0", id="n1", cluster=engine.url)
             with pytest.raises(kps.ServerStartFailed, match="has a server with the id n1"):
                 await second.start()
@@ -312,11 +307,12 @@ def test_nodes_with_another_name_or_secret_are_strangers(
             same = await stack.enter_async_context(
                 nodes(engine.url, "n4", cluster_secret="two secrets of nodes")
             )
+            await all_meet([made[3], *same])
+            await until(lambda: "another cluster_secret" in caplog.text)
             assert others(same[0]) == {"n3"}
             assert [others(node) for node in made] == [set(), set(), set(), {"n4"}]
 
     run(work())
-    assert "another cluster_secret" in caplog.text
 
 
 def test_without_an_engine_there_is_no_node(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -334,16 +330,28 @@ def test_without_an_engine_there_is_no_node(monkeypatch: pytest.MonkeyPatch) -> 
         run(work())
 
 
+async def does_not_start(why: str, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """Check why a node does not start.
+
+    It tries until its time is over. So that is short, unless a slow engine has not answered then.
+    """
+    for seconds in (1.5, 5.0, 15.0):
+        monkeypatch.setattr(nats_links, "_CONNECT", seconds)
+        with pytest.raises(kps.ServerStartFailed) as failure:
+            await Node("127.0.0.1:0", id="n9", cluster=url).start()
+        if re.search(why, str(failure.value)):
+            return
+    raise AssertionError(str(failure.value))
+
+
 def test_an_engine_that_wants_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = Engine("--user", "me", "--pass", "right")
 
     async def work() -> None:
         async with nodes(engine.url.replace("//", "//me:right@"), "n1", "n2") as made:
             assert others(made[0]) == {"n2"}
-        monkeypatch.setattr(nats_links, "_CONNECT", 2.0)
-        node = Node("127.0.0.1:0", id="n1", cluster=engine.url.replace("//", "//me:wrong@"))
-        with pytest.raises(kps.ServerStartFailed, match=r"(?i)authorization"):
-            await node.start()
+        url = engine.url.replace("//", "//me:wrong@")
+        await does_not_start(r"(?i)authorization", monkeypatch, url)
 
     try:
         run(work())
@@ -366,10 +374,7 @@ def test_an_engine_with_a_certificate_of_a_private_authority(
     async def work() -> None:
         async with nodes(url, "n1", "n2", cluster_ca=ca) as (first, _):
             assert others(first) == {"n2"}
-        monkeypatch.setattr(nats_links, "_CONNECT", 2.0)
-        distrustful = Node("127.0.0.1:0", id="n3", cluster=url)
-        with pytest.raises(kps.ServerStartFailed, match=r"certificate verify failed: [a-z ]+;"):
-            await distrustful.start()
+        await does_not_start(r"certificate verify failed: [a-z ]+;", monkeypatch, url)
 
     try:
         run(work())
@@ -380,13 +385,9 @@ def test_an_engine_with_a_certificate_of_a_private_authority(
 def test_an_engine_without_tls_gets_no_password(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(nats_links, "_CONNECT", 2.0)
-
     async def work() -> None:
         url = engine.url.replace("nats://", "tls://me:hidden@")
-        node = Node("127.0.0.1:0", id="n1", cluster=url)
-        with pytest.raises(kps.ServerStartFailed, match="it offers no TLS"):
-            await node.start()
+        await does_not_start("it offers no TLS", monkeypatch, url)
 
     run(work())
 
@@ -423,9 +424,12 @@ def test_a_node_that_may_not_use_its_subjects_does_not_start(tmp_path: Path) -> 
         engine.end()
 
 
-def test_a_start_that_is_cancelled_leaves_no_node(engine: Engine) -> None:
+def test_a_start_that_is_cancelled_leaves_no_node(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def work() -> None:
         async with nodes(engine.url, "n1") as (first,):
+            monkeypatch.setattr(nats_links, "_SETTLE", PATIENCE)  # so it does not end before
             second = Node("127.0.0.1:0", id="n2", cluster=engine.url)
             starting = asyncio.create_task(second.start())
             await until(lambda: others(first) == {"n2"})

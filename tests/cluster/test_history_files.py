@@ -1,17 +1,14 @@
 """Nodes with files for history: the whole cluster is stopped, one is killed, one was away."""
 
 import asyncio
-import json
 import signal
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
-from urllib.request import urlopen
 
 import pytest
 
 import kps
-from tests.cluster.harness import Engine, Served, run
+from tests.cluster.harness import Engine, Served, run, until_linked
 
 NAMES = ("n1", "n2", "n3")
 TOPICS = tuple(f"kept/{number}" for number in range(8))  # owned by several nodes
@@ -21,31 +18,26 @@ class Nodes:
     """Nodes of one cluster, in processes of their own, each with its file."""
 
     def __init__(self, engine: Engine, directory: Path) -> None:
-        self._nodes = {}
+        self._nodes: dict[str, Served] = {}
         for name in NAMES:
             file = str(directory / f"{name}.db")
             options = "--history", "kept/**=1000", "--history-file", file
             self._nodes[name] = Served(engine.url, name, *options)
+        until_linked(self._nodes.values())
 
     async def start(self, *names: str) -> None:
+        """Start nodes; return when all that run have met."""
         await asyncio.gather(*(asyncio.to_thread(self._nodes[name].start) for name in names))
+        await self.until_met()
 
     async def end(self, number: signal.Signals, *names: str) -> None:
         ends = (asyncio.to_thread(self._nodes[name].end, number) for name in names)
         codes = await asyncio.gather(*ends)
         assert number is signal.SIGKILL or codes == [0] * len(names)
 
-    async def until_linked(self, name: str, count: int) -> None:
-        """Wait until a node sees so many, itself included."""
-        url = f"http://{self._nodes[name].address}/healthz"
-
-        def look() -> int:
-            with urlopen(url) as answer:
-                return int(json.load(answer)["nodes"])
-
-        async with asyncio.timeout(30.0):
-            while await asyncio.to_thread(look) != count:
-                await asyncio.sleep(0.05)
+    async def until_met(self) -> None:
+        """Wait until all that run see each other, and nobody else."""
+        await asyncio.to_thread(until_linked, self._nodes.values())
 
     async def publish(self, name: str, *payloads: object) -> None:
         async with kps.Client(self._nodes[name].url) as client:
@@ -81,10 +73,16 @@ class Nodes:
                 while not await self.has(name, list(expected)):
                     await asyncio.sleep(0.05)
 
+    async def until_all_recover(self, since: dict[str, kps.Position]) -> None:
+        """Wait until all nodes know that nothing is missing; first they may only have copies."""
+        async with asyncio.timeout(30.0):
+            for name in NAMES:
+                while await self.recovered(name, since) != {True}:
+                    await asyncio.sleep(0.05)
+
     def close(self) -> None:
         for node in self._nodes.values():
-            with suppress(ValueError):  # it has ended already
-                node.end()
+            node.close()
 
 
 @pytest.fixture
@@ -111,8 +109,7 @@ def test_the_whole_cluster_is_stopped_and_started(nodes: Nodes, at_once: bool) -
             await nodes.end(signal.SIGTERM, *several)
         await nodes.start(*reversed(NAMES))
         await nodes.until_all_have(1, 2, 3)
-        for name in NAMES:
-            assert await nodes.recovered(name, since) == {True}
+        await nodes.until_all_recover(since)
         await nodes.publish("n3", 4)
         await nodes.until_all_have(1, 2, 3, 4)
 
@@ -126,14 +123,13 @@ def test_a_node_is_killed_and_another_was_away(nodes: Nodes) -> None:
         await nodes.end(signal.SIGTERM, "n3")  # whose file will be stale
         await nodes.publish("n1", 2)
         await nodes.end(signal.SIGKILL, "n1")
-        await nodes.until_linked("n2", 1)
+        await nodes.until_met()
         await nodes.publish("n2", 3)
         since = await nodes.places("n2")
         await nodes.start("n1")
         await nodes.start("n3")
         await nodes.until_all_have(1, 2, 3)
-        for name in NAMES:  # since then, nothing of these has happened but that nodes came
-            assert await nodes.recovered(name, since) == {True}
+        await nodes.until_all_recover(since)  # nothing has happened but that nodes came
         await nodes.end(signal.SIGKILL, *NAMES)
         await nodes.start(*NAMES)
         await nodes.until_all_have(1, 2, 3)

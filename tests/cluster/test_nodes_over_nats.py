@@ -7,7 +7,8 @@ from functools import partial
 import pytest
 
 import kps
-from tests.cluster.harness import Engine, clients, nodes, others, run, until
+from kps.io_asyncio.nats_links import NatsLinks
+from tests.cluster.harness import Engine, Node, clients, nodes, others, run, until
 
 
 def echo(message: kps.Message) -> list[object]:
@@ -30,11 +31,24 @@ def engine() -> Iterator[Engine]:
         engine.end()
 
 
-def test_all_nodes_know_each_other_when_they_have_started(engine: Engine) -> None:
+def test_all_nodes_know_each_other_when_they_have_started(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meet = NatsLinks._meet
+
+    async def meet_all(links: NatsLinks) -> None:
+        await until(lambda: len(links.membership._heard) == 2)  # which may take its time
+        await meet(links)
+
     async def work() -> None:
-        async with nodes(engine.url, *NAMES) as made:
+        monkeypatch.setattr(NatsLinks, "_meet", meet_all)
+        made = [Node("127.0.0.1:0", id=name, cluster=engine.url) for name in NAMES]
+        try:
+            await asyncio.gather(*(node.start() for node in made))
             for node in made:
                 assert others(node) == set(NAMES) - {node.id}
+        finally:
+            await asyncio.gather(*(node.stop(0.0) for node in made))
 
     run(work())
 
@@ -95,7 +109,7 @@ def test_the_later_of_two_clients_with_one_id_wins_on_any_node(engine: Engine) -
                 second = await kps.Client.connect(node.url, id="c0", reconnect=False)
                 await until(partial(_is_gone, first))
                 first = second
-            assert [len(node.clients()) for node in made] == [1, 0, 0]
+            await until(lambda: [len(node.clients()) for node in made] == [1, 0, 0])
             await first.close()
 
     run(work())

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import kps
-from tests.cluster.harness import PATIENCE, Engine, Served
+from tests.cluster.harness import PATIENCE, Engine, Served, until_linked
 
 NAMES = ("n1", "n2", "n3")
 MEMBERS = 4
@@ -55,10 +55,11 @@ def served() -> Iterator[list[Served]]:
     engine = Engine()
     nodes = [Served(engine.url, name, "--history", "kept/**=100000") for name in NAMES]
     try:
+        until_linked(nodes)
         yield nodes
     finally:
         for node in nodes:
-            node.end()
+            node.close()
         engine.end()
 
 
@@ -159,6 +160,7 @@ def test_nothing_is_lost_without_a_word(served: list[Served]) -> None:
             code = await asyncio.to_thread(node.end, signal.SIGTERM)
             assert code == 0
             await asyncio.to_thread(node.start)
+            await asyncio.to_thread(until_linked, served)
             await asyncio.sleep(0.3)
 
     async def work() -> Traffic:
