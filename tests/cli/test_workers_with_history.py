@@ -54,12 +54,12 @@ def nothing_waits(served: Served) -> bool:
         found = re.findall(
             r"(?m)^kps_history_file_queue_bytes\{(.*)\} (.*)$", answer.read().decode()
         )
-    assert [labels for labels, _ in found] == ['worker="1"']
-    return float(found[0][1]) == 0
+    assert [labels for labels, _ in found] in ([], ['worker="1"'])  # it may not answer in time
+    return bool(found) and float(found[0][1]) == 0
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(work, 3 * PATIENCE))  # several servers
+    asyncio.run(asyncio.wait_for(work, 6 * PATIENCE))  # several servers
 
 
 async def publish(served: Served, *payloads: object) -> None:
@@ -114,6 +114,9 @@ def test_a_worker_that_begins_again_follows(serving: Serving, number: int) -> No
         await publish(served, 1, 2)
         victim = served.workers()[number]
         os.kill(victim, signal.SIGKILL)
+        # What goes to an owner that has died is lost, until the other one has noticed.
+        has_died = f"the link to hub.{1 + number} fell"
+        await asyncio.to_thread(eventually, lambda: has_died in serving.log.read_text())
         await publish(served, 3)
         is_back = f"the link to hub.{2 - number} is up"
         await asyncio.to_thread(eventually, lambda: serving.log.read_text().count(is_back) == 2)
