@@ -26,8 +26,8 @@ def server() -> Iterator[kps.sync.Server]:
 
 
 def frames(shown: bytes) -> list[list[str]]:
-    """The pictures that a terminal got, without bold letters."""
-    pages = shown.rpartition(OPENED)[2].split(b"\x1b[H")[1:]
+    """The pictures that a terminal got whole, without bold letters."""
+    pages = re.findall(rb"(?s)\x1b\[H(.*?)\x1b\[J", shown.rpartition(OPENED)[2])
     texts = [re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", page.decode()) for page in pages]
     return [text.replace("\r", "").split("\n") for text in texts]
 
@@ -112,7 +112,7 @@ def test_a_window_of_another_size(server: kps.sync.Server) -> None:
     try:
         terminal.until(b"[slow]")
         terminal.resize((12, 50))
-        while len(frames(terminal.shown)[-1]) != 12:
+        while [len(page) for page in frames(terminal.shown)[-1:]] != [12]:
             terminal.until(b"\x1b[J", len(terminal.shown))
         terminal.type(b"q")
         assert terminal.end() == 0
