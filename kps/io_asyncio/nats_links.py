@@ -29,6 +29,7 @@ _SETTLE = 0.5  # seconds in which other nodes answer the first announcement
 _LOOK = 0.02  # seconds between looks whether they have
 _PING = 2  # seconds between pings of the engine, of which two may have no answer
 _RECONNECT = 1  # seconds between attempts to reach the engine again
+_FAREWELL = 1.0  # seconds for the engine to take the last words
 _MUCH = 1024 * 1024  # bytes for the engine, after which we wait until it has taken them
 _WHILE_FULL = 0.005  # seconds between looks at that
 _LONGEST_ID = 1000  # characters, as it is written in a subject
@@ -166,7 +167,12 @@ class NatsLinks:
         self._cluster.say_farewell(self._clock())
         self.flush()
         if self._writer is not None and self._client.is_connected:
-            await asyncio.wait([asyncio.ensure_future(self._drain())], timeout=1.0)
+            with contextlib.suppress(Exception):  # the engine has gone just now, or is too slow
+                async with asyncio.timeout(_FAREWELL):
+                    await self._drain()
+                    # NATS drops what it has not read of a connection to which it cannot write
+                    # any more, so wait until it has read all.
+                    await self._client.flush()
         await self._end()
 
     async def _end(self) -> None:

@@ -261,14 +261,41 @@ def test_a_node_that_stands_still_is_let_go_and_comes_back(engine: Engine) -> No
         third.close()
 
 
-def test_a_node_that_ends_is_gone_at_once(engine: Engine) -> None:
+def test_a_node_that_ends_is_gone_at_once(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     async def work() -> None:
+        monkeypatch.setattr(nats_links, "_FAREWELL", PATIENCE)
         async with nodes(engine.url, "n1", "n2") as made:
             async with nodes(engine.url, "n3") as (third,):
                 await all_meet([*made, third])
                 began = asyncio.get_running_loop().time()
             await until(lambda: "n3" not in others(made[0]) | others(made[1]))
             assert asyncio.get_running_loop().time() - began < Node.silence / 2
+
+    run(work())
+
+
+def test_the_engine_has_taken_the_farewell_before_the_connection_ends(engine: Engine) -> None:
+    """NATS may drop what it has not read by then."""
+
+    async def work() -> None:
+        async with nodes(engine.url, "n1", "n2") as (first, _):
+            client = first._driver._links._client  # type: ignore[attr-defined]
+            before = client.stats["out_msgs"]
+            calls: list[tuple[str, bool]] = []
+
+            def note(name: str) -> None:
+                call = getattr(client, name)
+
+                async def noted(*args: Any) -> None:
+                    calls.append((name, client.stats["out_msgs"] > before))
+                    await call(*args)
+
+                setattr(client, name, noted)
+
+            note("flush")
+            note("close")
+            await first.stop(0.0)
+            assert calls == [("flush", True), ("close", True)]
 
     run(work())
 
