@@ -294,31 +294,12 @@ async function runStep(step, target, names) {
   else assert.fail('there is no such step');
 }
 
-/** Play a vector; once more, where the machine stood still until a time limit in it was over before its time. */
-async function run(vector, url) {
-  for (let plays = 1; ; plays++) {
-    const clock = { due: Infinity, isLate: false };
-    try {
-      return await play(vector, url, clock);
-    } catch (error) {
-      if (!clock.isLate || plays === 3) throw error;
-    }
-  }
-}
-
-async function play({ steps }, url, clock) {
+async function run({ steps }, url) {
   const target = new Target(url);
   const names = new Names(target.address);
   try {
     for (const [index, step] of steps.entries()) {
-      const { timeout } = step.send ?? {};
-      if (timeout > 0 && timeout < 1) clock.due = performance.now() + timeout * 1000;
-      if ('wait_s' in step) { // the steps before it have seen nothing of the end
-        clock.isLate ||= performance.now() > clock.due;
-        clock.due = Infinity;
-      }
       await runStep(step, target, names).catch((error) => {
-        clock.isLate ||= performance.now() > clock.due;
         error.message = `step ${index + 1}: ${stringifyExactly(step)}\n${error.message}`;
         throw error;
       });
