@@ -8,7 +8,7 @@ import pytest
 
 import kps
 import kps.sync
-from tests.ports import reserved
+from tests.ports import kept_address
 
 STARTS: list[Callable[[Any], Any]] = [
     lambda client: client.publish("t", 1),
@@ -134,15 +134,15 @@ def test_a_server_that_could_not_start_may_be_started_again() -> None:
         async with server:
             assert await server.publish("t", 1) == 0
 
-    with reserved() as address:
-        with kps.sync.Server(address):
-            server = kps.sync.Server(address)
-            with pytest.raises(kps.ServerStartFailed):
-                server.start()
-            server.stop()
-        with server:
-            assert server.publish("t", 1) == 0
-        asyncio.run(main(address))
+    address = kept_address()
+    with kps.sync.Server(address):
+        server = kps.sync.Server(address)
+        with pytest.raises(kps.ServerStartFailed):
+            server.start()
+        server.stop()
+    with server:
+        assert server.publish("t", 1) == 0
+    asyncio.run(main(address))
 
 
 def test_connect_of_a_client_that_exists_says_what_to_write() -> None:

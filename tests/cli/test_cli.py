@@ -21,7 +21,7 @@ import kps.sync
 from kps.protocol.build import BUILD
 from kps.protocol.server_limits import ServerLimits
 from kps.version import __version__
-from tests.ports import kept_port
+from tests.ports import kept_address
 
 PATIENCE = 60.0
 KPS = [sys.executable, "-W", "error", "-m", "kps"]
@@ -173,19 +173,18 @@ def test_sub_tells_what_was_hardly_meant() -> None:
 def test_sub_with_a_server_without_patterns() -> None:
     cannot = "kps sub: cannot subscribe to 'log/**': the server does not have patterns\n"
     sub = ["sub", "--pattern", "log/**", "--address"]
-    with kept_port() as port:
-        address = f"127.0.0.1:{port}"
-        with kps.sync.Server(address, level=1):
-            result = run(*sub, address)
-            assert (result.returncode, result.stdout, result.stderr) == (1, "", cannot)
-        with kps.sync.Server(address) as server:
-            subscriber = subprocess.Popen(
-                [*KPS, *sub, address, "--reconnect"], stderr=subprocess.PIPE, text=True
-            )
-            while not server.count_subscribers("log/1")[2]:
-                time.sleep(0.01)
-        with kps.sync.Server(address, level=1):
-            _, errors = subscriber.communicate(timeout=PATIENCE)
+    address = kept_address()
+    with kps.sync.Server(address, level=1):
+        result = run(*sub, address)
+        assert (result.returncode, result.stdout, result.stderr) == (1, "", cannot)
+    with kps.sync.Server(address) as server:
+        subscriber = subprocess.Popen(
+            [*KPS, *sub, address, "--reconnect"], stderr=subprocess.PIPE, text=True
+        )
+        while not server.count_subscribers("log/1")[2]:
+            time.sleep(0.01)
+    with kps.sync.Server(address, level=1):
+        _, errors = subscriber.communicate(timeout=PATIENCE)
     assert (subscriber.returncode, errors) == (1, cannot)
 
 
@@ -634,19 +633,18 @@ def test_tokens(serve: Callable[..., Serve], token_file: Path) -> None:
 
 
 def test_sub_ends_when_it_may_not_go_on(serve: Callable[..., Serve], token_file: Path) -> None:
-    with kept_port() as port:
-        serving = ("--address", f"127.0.0.1:{port}", "--tokens", str(token_file))
-        first = serve(*serving)
-        subscriber = subprocess.Popen(
-            [sys.executable, "-m", "kps", "sub", "log", "--reconnect", "--address", first.url],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            env=os.environ | {"KPS_TOKEN": TOKEN},
-        )  # fmt: skip
-        publish_until_somebody_has("log", "--address", first.url, KPS_TOKEN=TOKEN)
-        first.stop()
-        token_file.write_text(f'[me]\ntoken = "{TOKEN}"\nsubscribe = []\n')
-        serve(*serving)
-        _, errors = subscriber.communicate(timeout=PATIENCE)
+    serving = ("--address", kept_address(), "--tokens", str(token_file))
+    first = serve(*serving)
+    subscriber = subprocess.Popen(
+        [sys.executable, "-m", "kps", "sub", "log", "--reconnect", "--address", first.url],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"KPS_TOKEN": TOKEN},
+    )  # fmt: skip
+    publish_until_somebody_has("log", "--address", first.url, KPS_TOKEN=TOKEN)
+    first.stop()
+    token_file.write_text(f'[me]\ntoken = "{TOKEN}"\nsubscribe = []\n')
+    serve(*serving)
+    _, errors = subscriber.communicate(timeout=PATIENCE)
     refusal = "this client may not subscribe to this topic"
     assert errors == f"kps sub: cannot subscribe to 'log': {refusal}\n"
     assert subscriber.returncode == 1

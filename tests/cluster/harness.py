@@ -5,7 +5,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
@@ -18,6 +17,7 @@ import kps
 from kps.io_asyncio.server_driver import ServerDriver
 from tests.io.harness import eventually
 from tests.patient_kps import COMMAND
+from tests.ports import kept_address, kept_port
 
 PATIENCE = 30.0
 """Seconds after which something that should have happened counts as never happening."""
@@ -26,30 +26,16 @@ HEARTBEAT, SILENCE = 0.1, 0.6
 """Seconds, in place of 1 and 5."""
 
 
-def hold_port() -> socket.socket:
-    """Bind a port for a server that is to come back to it, so that nobody else gets it meanwhile.
-
-    On Linux the server can listen there nevertheless, as this does not listen.
-    """
-    held = socket.socket()
-    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    held.bind(("127.0.0.1", 0))
-    return held
-
-
 class Engine:
     """A NATS server that runs."""
 
     def __init__(self, *options: str) -> None:
         self._options = options
-        self._held = hold_port()
-        self.port = self._held.getsockname()[1]
+        self.port = kept_port()
         self.start()
 
     def start(self) -> None:
         """Start it, at its port."""
-        if sys.platform != "linux":
-            self._held.close()
         server = Path(sys.executable).with_name("nats-server")
         command = [str(server), "-a", "127.0.0.1", "-p", str(self.port), *self._options]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
@@ -72,17 +58,12 @@ class Engine:
     def send(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
-    def kill(self) -> None:
+    def end(self) -> None:
         """End it; it may be started again."""
         self.process.kill()
         self.process.wait(PATIENCE)
         assert self.process.stderr is not None
         self.process.stderr.close()
-
-    def end(self) -> None:
-        """End it for good."""
-        self.kill()
-        self._held.close()
 
 
 class Node(kps.Server):
@@ -188,14 +169,11 @@ class Served:
 
     def __init__(self, url: str, name: str, *options: str) -> None:
         self._command = [*COMMAND, "serve", "--cluster", url, "--id", name, *options]
-        self._held = hold_port()
-        self.address = f"127.0.0.1:{self._held.getsockname()[1]}"
+        self.address = kept_address()
         self.start()
 
     def start(self) -> None:
         """Start it, at its address."""
-        if sys.platform != "linux":
-            self._held.close()
         command = [*self._command, "--address", self.address]
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}
@@ -220,11 +198,6 @@ class Served:
         assert self.process.stdout is not None
         self.process.stdout.close()
         return code
-
-    def close(self) -> None:
-        """End it for good."""
-        self.end()
-        self._held.close()
 
 
 def until_linked(served: Iterable[Served]) -> None:

@@ -5,7 +5,6 @@ import contextlib
 import json
 import re
 import signal
-import socket
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -32,6 +31,7 @@ from tests.cluster.harness import (
     until,
 )
 from tests.io.harness import Cable
+from tests.ports import kept_address
 
 NAMES = ("n1", "n2", "n3")
 
@@ -67,7 +67,7 @@ def test_while_the_engine_is_away_each_node_serves_its_own_clients(engine: Engin
             for client in all_clients:
                 await client.subscribe("t", lambda message: None)
             await works_across(all_clients)
-            engine.kill()
+            engine.end()
             await until(lambda: not any(map(others, made)))
             for client in all_clients:
                 assert await client.publish_with_receipt("t", "here") == 1
@@ -88,7 +88,7 @@ def test_a_node_may_refuse_to_serve_without_the_engine(engine: Engine) -> None:
             clients(*made) as (a, b),
         ):
             await b.subscribe("t", lambda message: None)
-            engine.kill()
+            engine.end()
             await until(lambda: not a.is_connected and not b.is_connected)
             assert await health_of(made[0]) == (503, "degraded")
             engine.start()
@@ -130,7 +130,7 @@ def test_when_the_engine_dies_what_others_had_not_answered_is_told(engine: Engin
             await c.subscribe("t", partial(never, c))
             ack = await a.publish_with_ack("t", 1, timeout=50.0)
             await asked.wait()
-            engine.kill()
+            engine.end()
             responses = await ack.wait()
             assert {name: one.error for name, one in responses.items()} == dict.fromkeys(
                 ["c1", "c2"], "disconnected"
@@ -235,7 +235,7 @@ def test_a_node_that_is_killed(engine: Engine) -> None:
     try:
         run(work())
     finally:
-        third.close()
+        third.end()
 
 
 def test_a_node_that_stands_still_is_let_go_and_comes_back(engine: Engine) -> None:
@@ -258,7 +258,7 @@ def test_a_node_that_stands_still_is_let_go_and_comes_back(engine: Engine) -> No
     try:
         run(work())
     finally:
-        third.close()
+        third.end()
 
 
 def test_a_node_that_ends_is_gone_at_once(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -344,17 +344,14 @@ def test_nodes_with_another_name_or_secret_are_strangers(
 
 def test_without_an_engine_there_is_no_node(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nats_links, "_CONNECT", 1.0)
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        url = f"nats://me:hidden@127.0.0.1:{unused.getsockname()[1]}"
 
-        async def work() -> None:
-            node = Node("127.0.0.1:0", id="n1", cluster=url)
-            with pytest.raises(kps.ServerStartFailed, match=r"no engine at nats://127\.") as no:
-                await node.start()
-            assert "hidden" not in str(no.value)
+    async def work() -> None:
+        node = Node("127.0.0.1:0", id="n1", cluster=f"nats://me:hidden@{kept_address()}")
+        with pytest.raises(kps.ServerStartFailed, match=r"no engine at nats://127\.") as no:
+            await node.start()
+        assert "hidden" not in str(no.value)
 
-        run(work())
+    run(work())
 
 
 async def does_not_start(why: str, monkeypatch: pytest.MonkeyPatch, url: str) -> None:

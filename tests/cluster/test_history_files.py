@@ -82,7 +82,7 @@ class Nodes:
 
     def close(self) -> None:
         for node in self._nodes.values():
-            node.close()
+            node.end()
 
 
 @pytest.fixture

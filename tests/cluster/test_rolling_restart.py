@@ -59,7 +59,7 @@ def served() -> Iterator[list[Served]]:
         yield nodes
     finally:
         for node in nodes:
-            node.close()
+            node.end()
         engine.end()
 
 

@@ -15,7 +15,7 @@ import trustme
 
 import kps.sync
 from tests.deploy.files import DEPLOY, PATIENCE, ROOT, dockerfile, options_of, succeeds
-from tests.ports import kept_port
+from tests.ports import kept_address
 
 TEXT = dockerfile()
 
@@ -68,11 +68,10 @@ def test_it_is_as_hadolint_wants_it() -> None:
 
 class TestHealthCheck:
     def test_without_tls(self) -> None:
-        with kept_port() as port:
-            address = f"127.0.0.1:{port}"
-            with kps.sync.Server(address):
-                assert is_healthy(KPS_ADDRESS=address)
-            assert not checks_out(KPS_ADDRESS=address)
+        address = kept_address()
+        with kps.sync.Server(address):
+            assert is_healthy(KPS_ADDRESS=address)
+        assert not checks_out(KPS_ADDRESS=address)
 
     def test_of_any_address_of_this_machine(self) -> None:
         with kps.sync.Server("0.0.0.0:0") as server:
@@ -83,11 +82,10 @@ class TestHealthCheck:
     @pytest.mark.parametrize("is_told", [True, False])
     def test_with_tls(self, tmp_path: Path, is_told: bool) -> None:
         told = {"KPS_TLS_CERT": str(tmp_path / "chain.pem")} if is_told else {}
-        with kept_port() as port:
-            address = f"127.0.0.1:{port}"
-            with server_with_tls(tmp_path, address):
-                assert is_healthy(KPS_ADDRESS=address, **told)
-            assert not checks_out(KPS_ADDRESS=address, **told)
+        address = kept_address()
+        with server_with_tls(tmp_path, address):
+            assert is_healthy(KPS_ADDRESS=address, **told)
+        assert not checks_out(KPS_ADDRESS=address, **told)
 
     def test_where_clients_need_certificates(self, tmp_path: Path) -> None:
         authorities = str(tmp_path / "ca.pem")

@@ -48,10 +48,8 @@ def redis(folder: Path) -> Iterator[int]:
     """Run a Redis server."""
     assert REDIS is not None
     command = [REDIS, "--bind", "127.0.0.1", "--save", "", "--port"]
-    with (
-        kept_port() as port,
-        subprocess.Popen([*command, str(port)], cwd=folder, stdout=subprocess.DEVNULL) as process,
-    ):
+    port = kept_port()
+    with subprocess.Popen([*command, str(port)], cwd=folder, stdout=subprocess.DEVNULL) as process:
         try:
             ends = time.monotonic() + PATIENCE
             while time.monotonic() < ends:

@@ -1,8 +1,6 @@
 """Fixtures of the socket tests."""
 
-import socket
 import ssl
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,6 +8,7 @@ import pytest
 import trustme
 
 from tests.io.harness import DRIVERS, AnyDriver, Cable
+from tests.ports import kept_address
 
 
 @pytest.fixture(params=DRIVERS, ids="{}-server".format)
@@ -29,19 +28,9 @@ def clients(request: pytest.FixtureRequest, servers: AnyDriver) -> Iterator[AnyD
 
 
 @pytest.fixture
-def kept_address() -> Iterator[str]:
-    """An address for servers that come and go: no other process gets its port meanwhile.
-
-    A bound socket that does not listen keeps it. Linux gives the port to nobody who takes any, and
-    lets a server listen there all the same.
-    """
-    with socket.socket() as keeper:
-        keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        keeper.bind(("127.0.0.1", 0))
-        port = keeper.getsockname()[1]
-        if sys.platform != "linux":
-            keeper.close()
-        yield f"127.0.0.1:{port}"
+def address() -> str:
+    """An address at which nothing listens, for servers that come and go there."""
+    return kept_address()
 
 
 @pytest.fixture

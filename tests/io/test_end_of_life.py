@@ -286,7 +286,7 @@ def test_the_stop_on_a_loop_after_one_that_was_interrupted_closes_all_properly(
 
 
 def test_after_the_stop_another_server_may_listen_there(
-    kept_address: str, monkeypatch: pytest.MonkeyPatch
+    address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However late the thread that accepts closes its sockets."""
     stops, waits = threading.Event(), threading.Event()
@@ -307,12 +307,12 @@ def test_after_the_stop_another_server_may_listen_there(
     monkeypatch.setattr(Acceptor, "join", join_late)
     with monkeypatch.context() as patch:
         patch.setattr("kps.io_sync.acceptor.new_selector", Late)
-        server = kps.sync.Server(kept_address)
+        server = kps.sync.Server(address)
         server.start()
         eventually(lambda: server._driver._acceptor._waits_until is not None)  # type: ignore[union-attr]
     stops.set()
     server.stop()
-    with kps.sync.Server(kept_address):
+    with kps.sync.Server(address):
         pass
 
 

@@ -54,10 +54,8 @@ def test_messages_outlive_the_server(serve: Serve, path: Path) -> None:
     assert again.history("t").messages[-1].offset == 4
 
 
-def test_a_client_resumes_over_a_restart(
-    serve: Serve, clients: AnyDriver, kept_address: str
-) -> None:
-    server = serve(kept_address)
+def test_a_client_resumes_over_a_restart(serve: Serve, clients: AnyDriver, address: str) -> None:
+    server = serve(address)
     inbox, recovered, lost = Inbox(), Inbox(), Inbox()
     client = clients.client(
         server.address, reconnect=QUICK, on_recovered=recovered, on_lost=lost
@@ -69,7 +67,7 @@ def test_a_client_resumes_over_a_restart(
     assert inbox.take(2) == ["t", "p/1"]
     server.stop()
     eventually(lambda: not client.is_connected)
-    again = serve(kept_address)
+    again = serve(address)
     for topic in ("t", "p/1", "p/2"):
         again.publish(topic, f"{topic} again")
     assert sorted(inbox.take(3)) == ["p/1 again", "p/2 again", "t again"]

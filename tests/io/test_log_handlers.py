@@ -55,7 +55,7 @@ def handling(does: Callable[[logging.LogRecord], object]) -> Iterator[Handler]:
     ids=lambda failure: type(failure).__name__,
 )
 def test_a_handler_that_fails_costs_lines_only(
-    servers: AnyDriver, clients: AnyDriver, failure: BaseException, kept_address: str
+    servers: AnyDriver, clients: AnyDriver, failure: BaseException, address: str
 ) -> None:
     def fail(record: logging.LogRecord) -> None:
         raise failure
@@ -67,8 +67,8 @@ def test_a_handler_that_fails_costs_lines_only(
 
     handled, connected = Inbox(), Inbox()
     with handling(fail) as handler:
-        server = servers.server(kept_address)
-        client = clients.client(kept_address, on_connect=connected, reconnect=QUICK)
+        server = servers.server(address)
+        client = clients.client(address, on_connect=connected, reconnect=QUICK)
         connected.get()
         for receiver in (server, client):
             receiver.subscribe("t", handle)
@@ -78,7 +78,7 @@ def test_a_handler_that_fails_costs_lines_only(
         client.publish_to_id("nobody", "an error, which is logged")
         client.flush()
         server.stop()
-        again = servers.server(kept_address)
+        again = servers.server(address)
         assert connected.get().again
         client.publish_with_receipt("t", "works")
         assert handled.take(3) == ["works"] * 3
@@ -87,26 +87,26 @@ def test_a_handler_that_fails_costs_lines_only(
     assert handler.failed > 5
 
 
-def test_a_handler_that_publishes_on_threads(kept_address: str) -> None:
+def test_a_handler_that_publishes_on_threads(address: str) -> None:
     connected = Inbox()
-    with kps.sync.Server(kept_address) as first:
-        client = kps.sync.Client.connect(kept_address, on_connect=connected, reconnect=QUICK)
+    with kps.sync.Server(address) as first:
+        client = kps.sync.Client.connect(address, on_connect=connected, reconnect=QUICK)
         connected.get()
         with handling(lambda record: client.publish("t", record.getMessage())) as handler:
             first.stop()
-            with kps.sync.Server(kept_address):
+            with kps.sync.Server(address):
                 assert connected.get().again
                 client.flush()
                 client.close()
     assert handler.failed
 
 
-def test_a_handler_that_publishes_on_the_event_loop(kept_address: str) -> None:
+def test_a_handler_that_publishes_on_the_event_loop(address: str) -> None:
     async def run() -> None:
         connected: asyncio.Queue[kps.Connected] = asyncio.Queue()
-        first = kps.Server(kept_address)
+        first = kps.Server(address)
         await first.start()
-        client = await kps.Client.connect(kept_address, on_connect=connected.put, reconnect=QUICK)
+        client = await kps.Client.connect(address, on_connect=connected.put, reconnect=QUICK)
         await connected.get()
 
         def publish(record: logging.LogRecord) -> None:
@@ -115,7 +115,7 @@ def test_a_handler_that_publishes_on_the_event_loop(kept_address: str) -> None:
 
         with handling(publish) as handler:
             await first.stop()
-            async with kps.Server(kept_address):
+            async with kps.Server(address):
                 assert (await connected.get()).again
                 await client.flush()
                 await client.close()

@@ -17,7 +17,7 @@ import kps
 from kps.io_common.metrics import INTERVAL
 from tests.io.harness import PATIENCE, AnyDriver, Inbox, eventually
 from tests.io.raw import Raw
-from tests.ports import reserved
+from tests.ports import kept_address
 
 OPEN_METRICS = "application/openmetrics-text"
 CONSOLE = kps.Permissions(console=True)
@@ -116,10 +116,10 @@ def test_a_port_that_is_taken(servers: AnyDriver) -> None:
 
 
 def test_both_ports_are_free_after_the_end(servers: AnyDriver) -> None:
-    with reserved() as address, reserved() as metrics_address:
-        servers.server(address, metrics_address=metrics_address).stop()
-        again = servers.server(address, metrics_address=metrics_address)
-        assert (again.address, again.metrics_address) == (address, metrics_address)
+    address, metrics_address = kept_address(), kept_address()
+    servers.server(address, metrics_address=metrics_address).stop()
+    again = servers.server(address, metrics_address=metrics_address)
+    assert (again.address, again.metrics_address) == (address, metrics_address)
 
 
 @pytest.mark.parametrize("metrics_address", [5, "localhost:1/metrics", "a b:1", b"localhost:1"])

@@ -3,25 +3,17 @@
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 import kps
 from tests.io.harness import PATIENCE, AnyDriver, Cable, Inbox, ThreadsDriver, eventually
-from tests.ports import reserved
 
 Connect = Callable[..., Any]
 
 QUICK = kps.Backoff(first=0.01, longest=0.05)
-
-
-@pytest.fixture
-def address() -> Iterator[str]:
-    """An address at which nobody else will listen."""
-    with reserved() as address:
-        yield address
 
 
 # -- publishing ----------------------------------------------------------------------------

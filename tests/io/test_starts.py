@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,7 +15,6 @@ import kps.io_sync.server_driver
 import kps.sync
 from kps.io_common.listening import Listeners, listen
 from tests.io.harness import PATIENCE, eventually
-from tests.ports import reserved
 
 LOOPS = pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
 NewLoop = Callable[[], asyncio.AbstractEventLoop]
@@ -150,13 +149,6 @@ def nothing_listens_at(address: str) -> None:
     host, _, port = address.rpartition(":")
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((host, int(port)), PATIENCE)
-
-
-@pytest.fixture
-def address() -> Iterator[str]:
-    """An address at which nobody else will listen."""
-    with reserved() as address:
-        yield address
 
 
 def test_a_start_on_threads_that_is_interrupted_at_its_end(

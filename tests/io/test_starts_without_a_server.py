@@ -2,21 +2,12 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
 
 import pytest
 
 import kps
 import kps.sync
 from tests.io.harness import PATIENCE, eventually
-from tests.ports import reserved
-
-
-@pytest.fixture
-def address() -> Iterator[str]:
-    """Where nothing listens."""
-    with reserved() as address:
-        yield address
 
 
 def test_on_asyncio(address: str) -> None:
