@@ -101,7 +101,7 @@ class Link:
 
     def receive(self, chunk: bytes, now: float) -> None:
         """Take a chunk that the other node has sent."""
-        if now < self._rests_until:
+        if not self._is_open or now < self._rests_until:
             return
         body = self._seal.open(chunk)
         if body is None or len(body) < _HEAD.size:
@@ -157,8 +157,13 @@ class Link:
         self._listener.has_output(self)
 
     def say_farewell(self, now: float) -> None:
-        """End, behind what was sent, so that the other node does not take this for a silence."""
-        if self.is_up:
+        """End, behind what was sent, so that the other node does not take this for a silence.
+
+        For that one the link may be up already while it is not for this one. And nothing that
+        comes after this makes it rise again.
+        """
+        self._is_open = False
+        if self._theirs:
             self._number_frames(now)
             self._put(_HEAD.pack(_FAREWELL, self._mine, self._theirs, 0), now)
             self._listener.has_output(self)

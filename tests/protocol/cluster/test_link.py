@@ -171,11 +171,22 @@ def test_a_farewell_comes_behind_all_that_was_sent() -> None:
     assert other.link.is_up
 
 
-def test_who_is_not_up_says_no_farewell() -> None:
+@pytest.mark.parametrize("taken", range(6))
+def test_a_farewell_while_a_link_rises(taken: int) -> None:
+    """The other end may be up already, and this one may not rise behind its farewell."""
     both = Both()
-    both.take(0)
-    both.ends[0].link.say_farewell(both.now)
-    assert not both.ends[0].link.take(both.now)
+    leaving, other = both.ends
+    for step in range(taken):  # chunk by chunk, from both sides in turn
+        both.take(step % 2)
+        both.deliver(step % 2, 1)
+    was_up = leaving.link.is_up
+    leaving.link.say_farewell(both.now)
+    both.settle()
+    assert not other.link.is_up
+    assert leaving.link.is_up == was_up
+    both.pass_time(both.config.heartbeat)
+    both.settle()
+    assert not other.link.is_up
 
 
 def test_too_much_that_waits_lets_the_link_fall() -> None:
