@@ -2,6 +2,8 @@
 // One file, no dependencies. client.js and kps.cjs are made of it by `npm run build`.
 
 const SECOND = 1000;
+const DENIED = [401, 403]; // statuses: this client may not connect
+const FOR_NOW = [408, 429]; // the request came too slowly, or too many did
 const FOR_GOOD = [4001, 4003]; // close codes: another connection took this client's id, or the deployment ended it
 const NO_CODE = 1006; // in place of a close code where there was none
 const REFUSED = 1008; // close code: the server does not take this client
@@ -2688,8 +2690,8 @@ export class Client {
     const tooLong = 'the id is too long for the server';
     const error = connection.registered ? lost : this.#failure(isTooLong ? tooLong : why);
     const { status } = error;
-    const isDenied = status === 401 || status === 403; // a proxy says other things for a while
-    const isRefused = isDenied || (status >= 400 && status < 500 && !this.#wasConnected);
+    const isForNow = this.#wasConnected || FOR_NOW.includes(status); // a proxy may say anything for a while
+    const isRefused = DENIED.includes(status) || (status >= 400 && status < 500 && !isForNow);
     const isFinal = this.#config.reconnect === false || FOR_GOOD.includes(lost.code) || isRefused
       || isTooLong;
     if (connection.registered) {

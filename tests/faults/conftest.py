@@ -132,14 +132,7 @@ def connect(clients: AnyDriver) -> Callable[..., Any]:
 
     def make(address: str, client_id: str, **options: Any) -> Any:
         options = {"reconnect": QUICK, "limits": LIMITS} | options
-        while True:
-            try:
-                return clients.client(address, id=client_id, **options)
-            except kps.ConnectFailed as failure:
-                # A client gives up when its first request comes too late, but some servers here
-                # give little time, and a busy machine may stand still for longer.
-                if failure.status != 408:
-                    raise
+        return clients.client(address, id=client_id, **options)
 
     return make
 

@@ -398,6 +398,19 @@ describe('failures to connect', () => {
     });
   }
 
+  for (const status of [408, 429, 503]) {
+    test(`status ${status} blames the moment, and another attempt follows`, async () => {
+      const { WebSocket, sockets } = fakeNetwork();
+      const client = new Client('h', { WebSocket, reconnect: 100, onError: () => {} });
+      client.connect().catch(() => {});
+      await settled();
+      sockets[0].fail(`Unexpected server response: ${status}`);
+      await pass(1000, 100);
+      assert.equal(sockets.length, 2);
+      client.close();
+    });
+  }
+
   test('a connection that ends before it is one: its code is told, if there is one', async () => {
     for (const [code, words] of [[1011, 'it ended with code 1011'], [1006, 'the WebSocket does not tell why']]) {
       const { WebSocket, sockets } = fakeNetwork();

@@ -51,6 +51,7 @@ _IS_IT_TLS = " before the server has answered; if it speaks TLS, its address beg
 
 # HTTP statuses that refuse a client or its token (spec, 8.7).
 _DENIED = (401, 403)
+_FOR_NOW = (408, 429)  # the request came too slowly, or too many did
 
 
 class Connecting:
@@ -278,8 +279,9 @@ class Connecting:
     def _is_refused_for_good(self, status: int | None) -> bool:
         if status in _DENIED:
             return not callable(self._state.config.token)  # a function may return a new token
-        # While a server restarts, a proxy in front of it may answer with any status.
-        return status is not None and 400 <= status < 500 and not self._was_connected
+        if status is None or status in _FOR_NOW or self._was_connected:
+            return False  # while a server restarts, a proxy in front of it may answer anything
+        return 400 <= status < 500
 
 
 def _words(error: BaseException) -> str:

@@ -173,7 +173,7 @@ class TestConnecting:
             server.hang_up()
             client.check_over()
 
-    @pytest.mark.parametrize("status", [200, 302, 500, 503])
+    @pytest.mark.parametrize("status", [200, 302, 408, 429, 500, 503])
     def test_refused_for_now(self, status: int) -> None:
         client = Client(reconnect=RETRY)
         server = client.transport()

@@ -73,6 +73,9 @@ func (s *Session) isRefusedForGood(status int) bool {
 	if status == 401 || status == 403 {
 		return !s.config.TokenMayChange
 	}
+	if status == 408 || status == 429 { // it blames the moment
+		return false
+	}
 	// While a server restarts, a proxy in front of it may answer with any status.
 	return 400 <= status && status < 500 && !s.reconnecting.wasConnected
 }

@@ -329,7 +329,9 @@ func TestHTTPRefusals(t *testing.T) {
 		w.link.Receive(fmt.Appendf(nil, "HTTP/1.1 %d No\r\n\r\n", status), w.now)
 		return w.told()
 	}
-	for status, isFinal := range map[int]bool{400: true, 401: true, 403: true, 404: true, 500: false, 503: false} {
+	for status, isFinal := range map[int]bool{
+		400: true, 401: true, 403: true, 404: true, 408: false, 429: false, 500: false, 503: false,
+	} {
 		w := newWorld(t, nil)
 		if told := refuse(w, status); strings.HasPrefix(told[0], "ended") != isFinal {
 			t.Error(status, told)

@@ -133,8 +133,10 @@ fn refusals_of_the_request() {
             matches!(&events[..], [.., Event::Ended(Some(Error::ConnectFailed { status: Some(s), .. }))] if *s == status)
         );
     }
-    let events = answer(&mut World::new(options()), 503);
-    assert!(matches!(&events[..], [.., Event::ConnectAttemptFailed { .. }]));
+    for status in [408, 429, 503] {
+        let events = answer(&mut World::new(options()), status);
+        assert!(matches!(&events[..], [.., Event::ConnectAttemptFailed { .. }]));
+    }
 
     let mut again = World::ready();
     again.drop_connection();

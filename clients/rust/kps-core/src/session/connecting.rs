@@ -142,6 +142,7 @@ impl Session {
     pub(super) fn attempt_failed(&mut self, reason: String, status: Option<u16>, now: Duration) {
         let is_final = match status {
             Some(401 | 403) => !self.options.renews_token,
+            Some(408 | 429) => false, // it blames the moment
             Some(400..=499) => !self.past.was_connected,
             _ => false,
         };
