@@ -1,5 +1,7 @@
 """Turns alone: who works when, and for how long. The workers are made by hand."""
 
+from collections import deque
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,7 +19,7 @@ class Heap:
         self.waits = False
         self.number = 1
         self.waiting_bytes = 0
-        self.pieces = list(pieces)
+        self.pieces = deque(pieces)
         self.spent: list[int] = []
         """Units that it used, for each time that it could work."""
         self._turns = turns
@@ -28,7 +30,7 @@ class Heap:
         if self._log is not None:
             self._log.append(self)
         while self.pieces and self._turns.left > 0:
-            piece = self.pieces.pop(0)
+            piece = self.pieces.popleft()
             self._turns.left -= piece
             spent += piece
         self.spent.append(spent)
@@ -42,7 +44,7 @@ class Reader(Heap):
         self.spent.append(0)
         while self.pieces and self._turns.left > 0:
             if self._turns.takes(self.pieces[0]):
-                size = self.pieces.pop(0)
+                size = self.pieces.popleft()
                 self._turns.left -= size >> 6
                 self.spent[-1] += 1
         self.waiting_bytes = self.pieces[0] if self.pieces else 0
@@ -148,7 +150,7 @@ def test_nobody_owes_anything_after_a_turn_without_waiting_workers() -> None:
     run(turns)
     turns.enter(light)
     turns.enter(heavy)
-    heavy.pieces, light.pieces = [TURN], [1]
+    heavy.pieces, light.pieces = deque([TURN]), deque([1])
     turns.enter(light)
     turns.enter(heavy)  # which may have the whole turn, whatever it used before
     assert (light.spent[-1], heavy.spent[-1]) == (1, TURN)
@@ -162,7 +164,7 @@ def test_an_idle_worker_saves_up_nothing() -> None:
     for _ in range(50):
         turns.go_on()
         turns.end()
-    idle.pieces = [1] * TURN * 50
+    idle.pieces.extend([1] * TURN * 50)
     turns.enter(idle)
     for _ in range(20):
         turns.go_on()
@@ -203,7 +205,7 @@ def test_a_turn_ends_however_many_have_caused_nothing_yet() -> None:
     crowd = [Heap(turns, *[1] * SHARE) for _ in range(10 * TURN // SHARE)]
     for _ in range(2):  # the turn before makes no difference
         for worker in crowd:
-            worker.pieces = [1] * SHARE
+            worker.pieces.extend([1] * SHARE)
             worker.spent.clear()
             turns.enter(worker)
         assert sum(sum(worker.spent) for worker in crowd) <= 2 * TURN + SHARE
@@ -219,7 +221,7 @@ def test_little_things_go_before_long_messages_that_came_first() -> None:
     for reader in heavy:
         turns.enter(reader)
     turns._of_turn = -TURN  # so that the light one has to wait, too
-    light.pieces = [1] * 20
+    light.pieces.extend([1] * 20)
     turns.enter(light)
     assert light.waits
     log.clear()
