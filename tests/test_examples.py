@@ -162,7 +162,7 @@ def test_sensors() -> None:
 def test_chat(tmp_path: Path) -> None:
     async def run() -> None:
         async with kps.Server("127.0.0.1:0") as server:
-            program = str(patient(tmp_path, "chat.py", before="timeout=2", after="timeout=30"))
+            program = str(patient(tmp_path, "chat.py", before="timeout=5", after="timeout=30"))
             alice, bob = (start(program, name, server.address) for name in ("alice", "bob"))
             assert alice.stdin is not None
             assert alice.stdout is not None
@@ -245,7 +245,7 @@ def test_flask_view(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("flask", reason="Flask is not installed")
     with kps.sync.Server("127.0.0.1:0") as server:
         monkeypatch.setenv("KPS_ADDRESS", server.address)
-        program = patient(tmp_path, "flask_view.py", before=", timeout=2)", after=", timeout=30)")
+        program = patient(tmp_path, "flask_view.py", before=", timeout=5)", after=", timeout=30)")
         view = runpy.run_path(str(program))
         client = view["app"].test_client()
         try:
