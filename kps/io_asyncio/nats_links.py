@@ -88,8 +88,7 @@ class NatsLinks:
                 await self._connect()
                 # What is not allowed is told later: so try both, and wait until all was said.
                 await self._client.publish(f"{self._prefix}.to.{self._me}.{self._me}", b"")
-                for _ in range(2):  # the first ping overtakes what waits to be written
-                    await self._client.flush()
+                await self._until_read()
         except Exception as error:
             why = self._failure or _in_words(error)
             text = f"no engine at {self._settings.shown}: {why}; does NATS run there?"
@@ -165,15 +164,21 @@ class NatsLinks:
     async def close(self) -> None:
         """Tell the other nodes that this one ends, and leave."""
         self._cluster.say_farewell(self._clock())
+        self.membership.end()
         self.flush()
         if self._writer is not None and self._client.is_connected:
             with contextlib.suppress(Exception):  # the engine has gone just now, or is too slow
                 async with asyncio.timeout(_FAREWELL):
                     await self._drain()
                     # NATS drops what it has not read of a connection to which it cannot write
-                    # any more, so wait until it has read all.
-                    await self._client.flush()
+                    # any more.
+                    await self._until_read()
         await self._end()
+
+    async def _until_read(self) -> None:
+        """Wait until the engine has read what was written to it."""
+        for _ in range(2):  # the first ping overtakes what the library has yet to write
+            await self._client.flush()
 
     async def _end(self) -> None:
         self._is_closing = True

@@ -73,7 +73,7 @@ class Link:
         self._new_token = new_token
         self._seal = Seal(config.secret)
         self._has_forged = False  # whether a chunk has come whose signature was wrong
-        self._is_open = False  # whether there is a carrier
+        self._is_open = False  # whether there is a carrier, and no farewell was said
         self._is_rising = False  # whether the node is being told all that there is
         self._mine = new_token()
         self._theirs = 0
@@ -148,7 +148,7 @@ class Link:
 
     def send(self, frame: bytes) -> None:
         """Send a frame while the link is up; otherwise it is lost."""
-        if not self.is_up:
+        if not self.is_up or not self._is_open:
             return
         self._frames.append(frame)
         self._size += len(frame)

@@ -56,10 +56,17 @@ class Membership:
         self._announce(now)
         self._cluster.schedule(self)
 
-    def close(self, now: float) -> None:
-        """Let all nodes go, because there is no engine any more."""
+    def end(self) -> None:
+        """Say and hear nothing any more, because this node has said farewell.
+
+        A node that came now would take it for there until its silence lasts too long.
+        """
         self._is_open = False
         self._ready.clear()
+
+    def close(self, now: float) -> None:
+        """Let all nodes go, because there is no engine any more."""
+        self.end()
         for node in list(self._heard):
             self._forget(node, now)
 

@@ -171,6 +171,24 @@ def test_a_farewell_comes_behind_all_that_was_sent() -> None:
     assert other.link.is_up
 
 
+def test_who_has_heard_nothing_says_no_farewell() -> None:
+    both = Both()
+    both.take(0)
+    both.ends[0].link.say_farewell(both.now)
+    assert not both.ends[0].link.take(both.now)
+
+
+def test_nothing_is_sent_behind_a_farewell() -> None:
+    both = Both(ClusterConfig(max_queue=1000))
+    both.settle()
+    both.ends[0].link.say_farewell(both.now)
+    for number in range(20):
+        both.ends[0].send(number, size=100)  # or too much would wait, and the farewell be lost
+    both.settle()
+    assert both.ends[1].times == [[]]
+    assert both.ends[1].reasons == [ENDED]
+
+
 @pytest.mark.parametrize("taken", range(6))
 def test_a_farewell_while_a_link_rises(taken: int) -> None:
     """The other end may be up already, and this one may not rise behind its farewell."""

@@ -63,6 +63,15 @@ def test_a_node_that_comes_back_in_a_moment_has_an_answer_at_once() -> None:
     assert len(exchange(one, again)) == 1  # nobody answers what is not new
 
 
+def test_who_has_said_farewell_meets_nobody() -> None:
+    one, other = node("n1", 1.0, 1), node("n2", 2.0, 2)
+    one.membership.end()
+    assert len(exchange(one, other)) == 1  # of the other one
+    one.membership.handle_timeout(one.cluster.clock.advance(1.0))
+    assert (one.membership.missing, other.membership.missing) == ([], [])
+    assert one.membership.next_deadline() is None
+
+
 def test_a_name_without_a_subject_is_none() -> None:
     one, other = node("n1", 1.0, 1), node("n" * 1001, 2.0, 2)
     exchange(one, other)
