@@ -94,6 +94,8 @@ class Acceptor:
         try:
             self._accept_all()
         finally:
+            for listener in self._listeners:  # after a fault; otherwise there are none left
+                listener.close()
             self._is_deaf.set()
 
     def _accept_all(self) -> None:
