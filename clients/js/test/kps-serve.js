@@ -16,18 +16,23 @@ const given = Object.entries(process.env).filter(([name]) => !name.startsWith('K
 export const kps = (...words) => spawn(python, ['-m', 'kps', ...words], { cwd: root, env: Object.fromEntries(given) });
 
 /** A port that nobody has at the moment, and that the system gives to nobody who leaves the choice to it. */
-async function freePort() {
-  for (;;) {
+export async function freePort() {
+  for (let attempt = 1; ; attempt++) {
     const server = createServer().listen(15_000 + Math.floor(Math.random() * 15_000), '127.0.0.1');
-    const { port } = await once(server, 'listening').then(() => server.address(), () => ({}));
-    if (!port) continue;
+    try {
+      await once(server, 'listening');
+    } catch (error) {
+      if (attempt < 100) continue;
+      throw error;
+    }
+    const { port } = server.address();
     server.close();
     await once(server, 'close');
     return port;
   }
 }
 
-/** Start `kps serve`; its URL, and a function that stops it. Nobody else gets its port before another one is started there. */
+/** Start `kps serve`; its URL, and a function that stops it. */
 export async function serve(...options) {
   const server = kps('serve', '--address', `127.0.0.1:${await freePort()}`, ...options);
   const ended = new Promise((resolve) => {

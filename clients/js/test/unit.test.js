@@ -174,7 +174,7 @@ describe('connecting', () => {
     ));
   });
 
-  test('a refusal with 4xx is final, but not with 5xx', async () => {
+  test('a refusal with 403 is final, but not with 503', async () => {
     for (const [status, count] of [[403, 1], [503, 2]]) {
       const { WebSocket, sockets } = fakeNetwork();
       const errors = [];
