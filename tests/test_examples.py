@@ -59,7 +59,7 @@ def with_server(program: Path, log: str) -> str:
 
 
 def test_request_with_acks(tmp_path: Path) -> None:
-    program = patient(tmp_path, "request_with_acks.py", before="timeout=0.5", after="timeout=1.0")
+    program = patient(tmp_path, "request_with_acks.py", before="timeout=0.5", after="timeout=2.0")
     assert with_server(program, log="ValueError: cannot resize") == (
         "full: cannot resize cat.png: no space left\nquick: done\nslow: timeout\n"
     )

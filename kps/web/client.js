@@ -2694,7 +2694,8 @@ class Client {
     const tooLong = 'the id is too long for the server';
     const error = connection.registered ? lost : this.#failure(isTooLong ? tooLong : why);
     const { status } = error;
-    const isForNow = this.#wasConnected || FOR_NOW.includes(status); // a proxy may say anything for a while
+    // While a server restarts, a proxy in front of it may answer anything.
+    const isForNow = this.#wasConnected || FOR_NOW.includes(status);
     const isRefused = DENIED.includes(status) || (status >= 400 && status < 500 && !isForNow);
     const isFinal = this.#config.reconnect === false || FOR_GOOD.includes(lost.code) || isRefused
       || isTooLong;

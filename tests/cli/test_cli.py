@@ -48,8 +48,9 @@ def publish_until_somebody_has(
     be silent, it would get the message twice.
     """
     command = ("pub", topic, data, "--ack", "--timeout", str(PATIENCE / 2), *options)
+    end = time.monotonic() + 2 * PATIENCE
     while (result := run(*command, **environment)).returncode:
-        pass
+        assert time.monotonic() < end, result.stderr
     return result
 
 

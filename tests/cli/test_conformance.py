@@ -17,7 +17,7 @@ import trustme
 
 import kps.sync
 from kps.testing.conformance.frames import TEXT, frame
-from tests.cli.test_cli import run
+from tests.cli.test_cli import PATIENCE, run
 from tests.testing.test_conformance import SWITCH, serving
 
 TESTEE = shlex.join([sys.executable, "-m", "kps.testing.testee"])
@@ -74,6 +74,7 @@ def test_what_a_server_cannot_do_is_left_out() -> None:
 def only_the_first_is_let_in() -> Iterator[str]:
     """A server that registers one client, and hangs up on the next one. Yields its address."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(PATIENCE)
 
         def run() -> None:
             with listener.accept()[0] as connection:
@@ -91,7 +92,7 @@ def only_the_first_is_let_in() -> Iterator[str]:
 
 
 def test_a_server_that_fails(tmp_path: Path) -> None:
-    """It registers us, and then answers nobody any more."""
+    """It registers us, and then hangs up on everybody."""
     vectors = tmp_path / "vectors"
     steps = [{"open": "a", "registered": True}]
     vectors.write_text(json.dumps({"vectors": [{"name": "x", "clause": "4.2", "steps": steps}]}))

@@ -14,6 +14,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.cli.test_cli import KPS, PATIENCE, Serve, publish_until_somebody_has, run, serve
+from tests.io.harness import eventually
 
 __all__ = ["serve"]
 
@@ -151,8 +152,9 @@ def test_a_terminal_is_not_told_what_to_do(serve: Callable[..., Serve]) -> None:
     evil = '"\x1b]0;title\x07\x9b31m\u202e"'.replace("\x1b", "\\u001b").replace("\x07", "\\u0007")
     process = subscriber(url, "--count", "2", stdout=subprocess.PIPE)
     terminal = Terminal("sub", "t", "--id", "other", "--count", "1", "--address", url)
-    while '"other"' not in run("presence", "t", "--address", url).stdout:
-        pass  # until both are subscribed
+    eventually(
+        lambda: '"other"' in run("presence", "t", "--address", url).stdout, "both subscriptions"
+    )
     assert run("pub", "t", evil, "--address", url, "--id", "\u202eme").returncode == 0
     assert terminal.end() == 0
     assert b"\\u202eme" in terminal.shown

@@ -96,7 +96,7 @@ def _serve(start: Start, *options: str) -> str:
 def _program(folder: Path, code: str, address: str) -> str:
     path = folder / "chat.py"
     code = code.replace("localhost:9313", address)
-    code = code.replace("timeout=2", "timeout=60")  # for an answer, as this machine may be slow
+    code = re.sub(r"\btimeout=2\b", "timeout=60", code)  # for an answer: this machine may be slow
     path.write_text(code, encoding="utf-8")
     return str(path)
 

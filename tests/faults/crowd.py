@@ -15,8 +15,7 @@ from typing import Any
 import kps
 from kps.io_asyncio.loop import run
 
-# Connecting at the same time, at the start. A slow machine must answer each of them in time: who
-# gets the status 408 to its first request has ended for good.
+# Connecting at the same time, at the start. A slow machine must answer each of them in time.
 _AT_ONCE = 50
 
 

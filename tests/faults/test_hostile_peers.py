@@ -206,14 +206,12 @@ def test_a_peer_that_only_makes_mistakes(raw: Raw, check: Check) -> None:
             received += len(raw.socket.recv(1_000_000))
         check()
         assert time.monotonic() < end + PATIENCE
-    assert sender.sent > 6000
     # An error is longer than that mistake, and each mistake gets one, sooner or later.
     raw.socket.settimeout(PATIENCE)
     while received <= sender.sent:
         answers = raw.socket.recv(1_000_000)
         assert answers
         received += len(answers)
-    assert received > sender.sent
 
 
 @pytest.mark.slow

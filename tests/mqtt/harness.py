@@ -28,10 +28,10 @@ from tests.ports import kept_address, kept_port
 
 PATIENCE = 30.0
 """Seconds after which something that should have happened counts as never happening."""
+_GRACE = 20.0
+"""Seconds in which a bridge ends what is under way. No process should stand still for as long."""
 
 PROGRAM = shutil.which("mosquitto", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
-_GRACE = 20.0
-"""Seconds in which a bridge ends what is under way; longer than any process stands still."""
 
 needs_broker = pytest.mark.skipif(
     PROGRAM is None, reason="mosquitto is not installed (apt-get install mosquitto)"

@@ -5,10 +5,12 @@ import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
-import { createServer as listenOn } from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import { freePort } from '../../clients/js/test/kps-serve.js';
+
+export { freePort };
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
 export const TIME_LIMIT = 60_000; // milliseconds for anything that a test waits for, also on a machine that stands still at times
@@ -54,19 +56,7 @@ export async function urlOf(server) {
   throw new Error(`no web server\n${told.join('\n')}`);
 }
 
-/** A port that nobody has at the moment, and that the system gives to nobody who leaves the choice to it. */
-export async function freePort() {
-  for (;;) {
-    const server = listenOn().listen(15_000 + Math.floor(Math.random() * 15_000), '127.0.0.1');
-    const { port } = await once(server, 'listening').then(() => server.address(), () => ({}));
-    if (!port) continue;
-    server.close();
-    await once(server, 'close');
-    return port;
-  }
-}
-
-/** Start a server; on the port of another one that has gone, if it is given. Nobody else gets it between the two. */
+/** Start a server; on the port of another one that has gone, if it is given. */
 export async function serve({ port, options = [] } = {}) {
   const server = kps('serve', '--address', `127.0.0.1:${port ?? await freePort()}`, '--id', 'hub', ...options);
   let complaints = '';
