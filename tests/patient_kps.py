@@ -1,9 +1,8 @@
 """``kps serve`` whose nodes wait for each other for longer than a busy machine lets one wait.
 
 After a second a node confirms a subscription, gives an id and tells a receipt without the nodes
-that say nothing, and a node that ends has a few seconds to hand its topics over. That is not what
-the tests are about which expect that nodes know everything: they run this in place of ``kps``.
-Nobody waits for longer as long as all answer.
+that say nothing. And a node that ends has a few seconds to hand its topics over. Tests that expect
+nodes to know everything run this in place of ``kps``. While all answer, nobody waits for longer.
 """
 
 import os

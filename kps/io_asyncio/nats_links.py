@@ -163,8 +163,7 @@ class NatsLinks:
 
     async def close(self) -> None:
         """Tell the other nodes that this one ends, and leave."""
-        self._cluster.say_farewell(self._clock())
-        self.membership.end()
+        self.membership.say_farewell(self._clock())
         self.flush()
         if self._writer is not None and self._client.is_connected:
             with contextlib.suppress(Exception):  # the engine has gone just now, or is too slow

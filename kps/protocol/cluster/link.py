@@ -147,7 +147,7 @@ class Link:
     # -- this node --------------------------------------------------------------------------
 
     def send(self, frame: bytes) -> None:
-        """Send a frame while the link is up; otherwise it is lost."""
+        """Send a frame while the link is up and no farewell was said; otherwise it is lost."""
         if not self.is_up or not self._is_open:
             return
         self._frames.append(frame)

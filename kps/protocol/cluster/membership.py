@@ -56,17 +56,17 @@ class Membership:
         self._announce(now)
         self._cluster.schedule(self)
 
-    def end(self) -> None:
-        """Say and hear nothing any more, because this node has said farewell.
+    def say_farewell(self, now: float) -> None:
+        """Tell all nodes that this one ends, and from then on say and hear nothing.
 
-        A node that came now would take it for there until its silence lasts too long.
+        A node that met it now would take it for there until its silence lasts too long.
         """
-        self._is_open = False
-        self._ready.clear()
+        self._cluster.say_farewell(now)
+        self._fall_silent()
 
     def close(self, now: float) -> None:
         """Let all nodes go, because there is no engine any more."""
-        self.end()
+        self._fall_silent()
         for node in list(self._heard):
             self._forget(node, now)
 
@@ -132,6 +132,10 @@ class Membership:
                     self._forget(node, now)
 
     # -- within -----------------------------------------------------------------------------
+
+    def _fall_silent(self) -> None:
+        self._is_open = False
+        self._ready.clear()
 
     def _announce(self, now: float) -> None:
         self._next = now + self._config.heartbeat

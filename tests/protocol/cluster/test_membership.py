@@ -65,7 +65,7 @@ def test_a_node_that_comes_back_in_a_moment_has_an_answer_at_once() -> None:
 
 def test_who_has_said_farewell_meets_nobody() -> None:
     one, other = node("n1", 1.0, 1), node("n2", 2.0, 2)
-    one.membership.end()
+    one.membership.say_farewell(one.cluster.clock.now)
     assert len(exchange(one, other)) == 1  # of the other one
     one.membership.handle_timeout(one.cluster.clock.advance(1.0))
     assert (one.membership.missing, other.membership.missing) == ([], [])
