@@ -2845,7 +2845,11 @@ class Client {
       return;
     }
     this.#set(key, others);
-    if (!subscription._observer || this._wish(key).presence) return;
+    if (subscription._observer && !this._wish(key).presence) this.#unobserved(key);
+  }
+
+  /** A topic that the program has goes on, and no subscription observes it any more. */
+  #unobserved(key) {
     this.#members.delete(key);
     const isTold = this.connected && this.#connection.has('presence');
     if (isTold) this._ask('subscribe', key, NO_OBSERVER);
@@ -2863,7 +2867,7 @@ class Client {
     if (others.length) this.#set(key, others);
     else this.#forget(key);
     if (this.#infos.has(key)) this.#infos.set(key, this.#infos.get(key).filter((each) => !isMeant(each)));
-    if (!this._wish(key).presence) this.#members.delete(key);
+    if (this.#members.has(key) && !this._wish(key).presence) this.#unobserved(key);
     for (const subscription of all) if (isMeant(subscription)) subscription._end(error);
   }
 

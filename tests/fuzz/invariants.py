@@ -330,12 +330,16 @@ def check_tasks(acks: AckBook) -> None:
 
 
 def check_acks(acks: AckBook) -> None:
-    """Each open request waits for somebody who is there, for somebody who is there."""
+    """Each open request waits for somebody who is there, for somebody who is there.
+
+    While the server stops, it waits for its publisher's connection to end.
+    """
+    is_stopping = acks.tasks.is_stopping
     by_owner: dict[Any, dict[str, AckRequest]] = {}
     by_subscriber: dict[Any, set[AckRequest]] = {}
     for ack_id, request in acks._by_id.items():
         assert request.id == ack_id
-        assert request.awaited or request.tasks, "a request that waits for nobody"
+        assert request.awaited or request.tasks or is_stopping, "a request that waits for nobody"
         assert request.deadline is not None
         assert request.told <= len(request.responses)
         assert not set(request.responses) & set(request.missing())
@@ -555,7 +559,6 @@ def check_topics(session: ClientSession) -> None:
                 retries = retries or not one.open_questions
         is_settled = one.state is TopicState.LIVE and not one.open_questions
         assert topics.is_settled(name) is (is_settled and session.ready)
-    assert topics.open_questions == sum(one.open_questions for one in topics._topics.values())
     check_retries(topics, session.state.deadlines, retries=retries)
 
 
@@ -584,12 +587,8 @@ def check_subscriptions(session: ClientSession) -> None:
 def check_members(session: ClientSession) -> None:
     """What is known of others is of topics that the program observes."""
     members = session.members
-    assert members._wishes.keys() <= set(session.subscriptions.keys)
     for topic in members._known:
-        assert members.wish_of(topic).observes
-    for key, wish in members._wishes.items():
-        if wish.observes:
-            assert any(mailbox.observer for mailbox in session.subscriptions.mailboxes(key))
+        assert any(mailbox.observer for mailbox in session.subscriptions.mailboxes(topic))
 
 
 def check_mailbox(mailbox: Mailbox, session: ClientSession) -> None:

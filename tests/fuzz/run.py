@@ -6,8 +6,8 @@ too long or too much memory is saved in ``findings/``, and the exit code is 1. W
 it is 3.
 
 ``--keep`` then takes into the kept corpus what reached something new; ``--jobs`` is how many
-harnesses run side by side; ``--replay HARNESS FILE`` runs one input, without atheris, and
-shows how it fails.
+harnesses run side by side; with ``--seed`` the same inputs are tried in the same order, as far as
+the time goes; ``--replay HARNESS FILE`` runs one input, without atheris, and shows how it fails.
 """
 
 import argparse
@@ -45,6 +45,7 @@ def main() -> int:
     parser.add_argument("harness", nargs="*", help=f"of {', '.join(HARNESSES)}; default: all")
     parser.add_argument("--keep", action="store_true", help="take what is new into the corpus")
     parser.add_argument("--jobs", type=int, default=1, help="harnesses at a time")
+    parser.add_argument("--seed", type=int, default=0, help="default: another one each time")
     parser.add_argument("--replay", nargs=2, metavar=("HARNESS", "FILE"), help="run one input")
     options = parser.parse_args()
     if options.replay:
@@ -59,13 +60,13 @@ def main() -> int:
         return NO_ATHERIS
     with ThreadPoolExecutor(options.jobs) as pool:
         runs = [
-            pool.submit(fuzz, harness, options.seconds, keep=options.keep)
+            pool.submit(fuzz, harness, options.seconds, keep=options.keep, seed=options.seed)
             for harness in options.harness or HARNESSES
         ]
     return 0 if all(run.result() for run in runs) else 1
 
 
-def fuzz(harness: str, seconds: int, *, keep: bool) -> bool:
+def fuzz(harness: str, seconds: int, *, keep: bool, seed: int) -> bool:
     """Run one harness, and say how it went; ``False`` if it failed."""
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
         work = Path(folder)
@@ -81,6 +82,7 @@ def fuzz(harness: str, seconds: int, *, keep: bool) -> bool:
             harness,
             *LIMITS,
             f"-max_total_time={seconds}",
+            f"-seed={seed}",
             *([f"-dict={words}"] if known_words else []),
             f"-artifact_prefix={FINDINGS / harness}-",
             "-print_final_stats=1",

@@ -95,7 +95,7 @@ def look_at_many(self: Mailbox, part: float) -> bool:
         ("server", PresenceBook, "ignore", lambda self, subscriber, topic: None),
         ("server", PresenceBook, "renamed", lambda self, subscriber, previous: None),
         ("server", presence.Roster, "_describe_changes", lambda self: b""),
-        ("client", MembersOfTopics, "forget", lambda self, key: None),
+        ("client", MembersOfTopics, "forget_unobserved", lambda self, key: None),
         ("client", Asking, "end_all", lambda self, error: None),
         ("client", Sender, "keep", lambda self, unsent: 0),
         ("client", Topics, "disconnected", lambda self: None),

@@ -137,6 +137,10 @@ class Subscriptions:
         """Whether a caller waits for the confirmation of a subscription."""
         return any(mailbox.waiters for key in self.keys for mailbox in self._of(key) or ())
 
+    def is_observed(self, key: Key) -> bool:
+        """Tell whether a subscription wants to know who else is subscribed."""
+        return any(mailbox.observer is not None for mailbox in self._of(key) or ())
+
     def add(self, key: Key) -> Mailbox:
         """Make a subscription to a topic or pattern."""
         mailbox = Mailbox(key, self._limits)

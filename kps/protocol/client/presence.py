@@ -1,5 +1,6 @@
 """What a client knows of the members of topics (spec, section 17)."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from kps.protocol.bus.given import check_topic
@@ -13,22 +14,30 @@ from kps.protocol.client.state import ClientState
 from kps.protocol.dialect import level2
 from kps.protocol.dialect.codes import PRESENCE
 from kps.protocol.dialect.envelope import Fields, text
-from kps.protocol.dialect.requests import NO_WISH, PresenceWish
 from kps.protocol.patterns import Key
 
 _UNKNOWN = "unknown"  # the reason of one that has left meanwhile
 
 
 class MembersOfTopics:
-    """Asks for the members of topics, and follows those that the program observes."""
+    """Asks for the members of topics, and follows those that the program observes.
 
-    def __init__(self, state: ClientState, sender: Sender, asking: Asking) -> None:
+    ``is_observed(key)`` tells whether it does.
+    """
+
+    def __init__(
+        self,
+        state: ClientState,
+        sender: Sender,
+        asking: Asking,
+        is_observed: Callable[[Key], bool],
+    ) -> None:
         self.calls = state.calls
         self._state = state
         self._sender = sender
         self._asking = asking
+        self._is_observed = is_observed
         self._known: dict[str, Presence] = {}
-        self._wishes: dict[Key, PresenceWish] = {}  # of the program's subscriptions
 
     @verb
     def ask(self, topic: object, now: float) -> PresenceQuestion:
@@ -48,35 +57,21 @@ class MembersOfTopics:
         asking.pending.add(question.name, question)
         return question
 
-    def wish_of(self, key: Key) -> PresenceWish:
-        """Return what the program wants of the presence on a topic."""
-        return self._wishes.get(key, NO_WISH)
+    def forget_unobserved(self, key: Key) -> bool:
+        """Forget the members of a topic, unless the program still observes it.
 
-    def want(self, key: Key, wish: PresenceWish) -> None:
-        """Note what a subscription has to do with presence, besides others."""
-        if wish != NO_WISH:
-            self._wishes[key] = self.wish_of(key).changed(wish)
+        Return whether there was something to forget: the server tells of members until it is told
+        not to.
+        """
+        if not isinstance(key, str) or self._is_observed(key):
+            return False
+        return self._known.pop(key, None) is not None
 
-    def return_to(self, key: Key, wish: PresenceWish) -> None:
-        """Want what the program wanted before, as the server has refused something."""
-        self._wishes[key] = wish
-        if not wish.observes:
-            self._known.pop(str(key), None)
-
-    def ignore(self, key: Key) -> None:
-        """Forget the members of a topic, which the program does not observe any more."""
-        self.return_to(key, self.wish_of(key)._replace(observes=None))
-
-    def forget(self, key: Key) -> None:
-        """Forget all about a topic, to which the program is not subscribed any more."""
-        self._known.pop(str(key), None)
-        self._wishes.pop(key, None)
-
-    def untold(self) -> list[str]:
-        """Return the topics whose members the program observes, if the server does not tell."""
+    def untold(self, keys: Iterable[Key]) -> list[str]:
+        """Return those that the program observes, if the server does not tell it anything."""
         if self._state.has_feature(PRESENCE):
             return []
-        return [str(key) for key, wish in self._wishes.items() if wish.observes]
+        return [str(key) for key in keys if self._is_observed(key)]
 
     def received(self, fields: Fields) -> None:
         """Take an answer, or what has changed on a topic."""
@@ -92,7 +87,7 @@ class MembersOfTopics:
 
     def confirmed(self, topic: str, fields: Fields) -> None:
         """Take the members at the beginning of a subscription that observes, on this connection."""
-        if not self.wish_of(topic).observes:
+        if not self._is_observed(topic):
             return
         self._known.setdefault(topic, Presence(topic, {}, 0, None))
         self._follow(topic, fields)

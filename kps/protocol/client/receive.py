@@ -219,7 +219,7 @@ class Receiver:
                     SubscriptionRefused(ended),
                     ErrorReceived.about(key, error),
                 )
-            for topic in self.members.untold():
+            for topic in self.members.untold(self._subscriptions.keys):
                 self._state.events.append(ErrorReceived.about(topic, Unsupported(PRESENCE)))
 
     def _confirmed(self, link: ClientLink, fields: Fields, size: int) -> None:
@@ -362,16 +362,16 @@ class Receiver:
         refusal = self._topics.refused(key, error)
         extra = refusal.extra
         if extra is not None:
-            self.members.return_to(key, extra.before)
             events.append(SubscriptionConfirmed(key))
         if refusal.verdict is Verdict.FINAL or (extra is not None and extra.asker is not None):
             only = None if extra is None else extra.asker
             mailboxes = self._subscriptions.refuse(key, error, only)
             events.append(SubscriptionRefused(mailboxes))
-            if not self._subscriptions.mailboxes(key):
-                self.members.forget(key)
-                if extra is not None:
-                    self._topics.leave(key)
+            was_told = self.members.forget_unobserved(key)
+            if extra is not None and not self._subscriptions.mailboxes(key):
+                self._topics.leave(key)
+            elif extra is not None and was_told:
+                self._topics.ignore_members(key)
             if mailboxes and all(mailbox.waiters for mailbox in mailboxes):
                 return  # the callers of ``subscribe`` are waiting, and get the error
         elif refusal.verdict is Verdict.SETTLED:

@@ -23,7 +23,6 @@ from kps.protocol.client.sender import Sender
 from kps.protocol.client.state import ClientState
 from kps.protocol.client.topics import Topics
 from kps.protocol.dialect import level1
-from kps.protocol.dialect.codes import PRESENCE
 from kps.protocol.dialect.envelope import check_finite, compose, embedded, encode
 from kps.protocol.dialect.places import Start
 from kps.protocol.dialect.requests import NO_WISH, PresenceWish
@@ -63,15 +62,15 @@ class ClientSession:
         """The program's questions to the server."""
         self.past = past = PastRequests(state, sender, asking)
         """Its requests for messages of the past."""
-        self.members = members = MembersOfTopics(state, sender, asking)
-        """Who is subscribed to topics."""
-        self.topics = topics = Topics(state, chance, members.wish_of)
         # The receiver and the subscriptions call each other: the lambdas close the circle.
-        self.subscriptions = Subscriptions(
+        self.subscriptions = subscriptions = Subscriptions(
             config.limits,
             lambda settled: receiver.answer(settled),
             self.flow.crowded,
         )
+        self.members = members = MembersOfTopics(state, sender, asking, subscriptions.is_observed)
+        """Who is subscribed to topics."""
+        self.topics = topics = Topics(state, chance, subscriptions.is_observed)
         self._connecting = connecting = Connecting(
             state,
             sender,
@@ -89,7 +88,7 @@ class ClientSession:
             past,
             members,
             topics,
-            self.subscriptions,
+            subscriptions,
             registered=connecting.registered,
             refused=connecting.refused,
         )
@@ -193,12 +192,11 @@ class ClientSession:
         self.state.require_life()
         if isinstance(key, InGroup) and self.subscriptions.mailboxes(key):
             raise InvalidState(f"this client is a member of the group {str(key)!r} already")
-        extra, before = self.topics.want(key, start, wish, concurrency), self.members.wish_of(key)
-        self.members.want(key, wish)
+        extra = self.topics.want(key, start, wish, concurrency)
         mailbox = self.subscriptions.add(key)
         mailbox.observer = observer
         if extra is not None:
-            extra.asker, extra.before = mailbox, before
+            extra.asker = mailbox
         return mailbox
 
     @patient
@@ -212,11 +210,9 @@ class ClientSession:
         if self.subscriptions.remove(mailbox):
             if not is_member:
                 self.topics.leave(key)
-            self.members.forget(key)
-        elif observed and not any(one.observer for one in self.subscriptions.mailboxes(key)):
-            self.members.ignore(key)
-            if self.state.ready and self.state.has_feature(PRESENCE):
-                self.topics.want(key, None, PresenceWish(None, False))
+        elif observed and not self.subscriptions.is_observed(key):
+            self.topics.ignore_members(key)
+        self.members.forget_unobserved(key)
 
     def is_confirmed(self, key: Key) -> bool:
         """Tell whether the server has answered all questions about a topic or pattern."""

@@ -18,7 +18,6 @@ from typing import NamedTuple
 
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.dialect.places import Start
-from kps.protocol.dialect.requests import NO_WISH
 
 
 class TopicState(Enum):
@@ -57,13 +56,13 @@ class Extra:
     So a subscription can end that wants too much, and others to the same topic go on.
     """
 
-    __slots__ = ("asker", "before")
+    __slots__ = ("asker", "info")
 
-    def __init__(self) -> None:
+    def __init__(self, info: bytes | None) -> None:
         self.asker: Mailbox | None = None
         """The subscription that wants it; ``None``: the program wants less."""
-        self.before = NO_WISH
-        """What the program wanted of presence before."""
+        self.info = info
+        """What it says about the client, as JSON; ``None``: as before."""
 
 
 class Refusal(NamedTuple):
@@ -79,7 +78,7 @@ class Refusal(NamedTuple):
 class Topic:
     """A topic or pattern of the program."""
 
-    __slots__ = ("answer_by", "concurrency", "extras", "has_been_live", "is_missing",
+    __slots__ = ("answer_by", "concurrency", "extras", "has_been_live", "info", "is_missing",
                  "is_narrow", "is_reported", "joins", "leaves", "resumes", "start",
                  "state")  # fmt: skip
 
@@ -92,6 +91,7 @@ class Topic:
         self.has_been_live = False
         self.is_reported = False  # whether the program knows of a refusal on this connection
         self.concurrency = 1  # how much a member of a group takes
+        self.info: bytes | None = None  # what the client says about itself, as JSON
         self.start: Start | None = None  # with what of the past the program wants it to begin
         self.is_missing = False  # whether messages may have been missed, on an earlier connection
         self.is_narrow = False  # whether the server has refused to be told many places
@@ -110,9 +110,16 @@ class Topic:
         """Take an answer as that to an extra question, if it is one."""
         return self.extras.pop(0) if joins and not self.joins and self.extras else None
 
+    def say(self, info: bytes | None) -> None:
+        """Note what the client says about itself from now on, if it is something new."""
+        if info is not None:
+            self.info = info
+
     def forget_questions(self) -> None:
-        """Expect no answers any more."""
+        """Expect no answers any more: what was asked besides is asked with the next question."""
         self.joins = self.leaves = 0
+        for extra in self.extras:
+            self.say(extra.info)
         self.extras.clear()
 
     def answered(self, *, joins: bool) -> bool:

@@ -34,19 +34,19 @@ _LEAST = 1024 * 1024  # bytes that open questions may take, however small the qu
 class Topics:
     """Subscribes to topics, and asks again when the server refuses them temporarily.
 
-    ``chance()`` returns a number in [0, 1). ``wish_of(key)`` returns what the program wants of the
-    presence on a topic.
+    ``chance()`` returns a number in [0, 1). ``is_observed(key)`` tells whether the program wants to
+    know who is subscribed to a topic.
     """
 
     def __init__(
         self,
         state: ClientState,
         chance: Callable[[], float],
-        wish_of: Callable[[Key], PresenceWish],
+        is_observed: Callable[[Key], bool],
     ) -> None:
         self._state = state
         self._chance = chance
-        self._wish_of = wish_of
+        self._is_observed = is_observed
         self._topics: dict[Key, Topic] = {}
         self._retry_at: float | None = None
         self._look_at: float | None = None  # when to look for questions without an answer
@@ -66,11 +66,6 @@ class Topics:
         found = self._topics.get(key)
         is_live = found is None or (found.state is TopicState.LIVE and not found.extras)
         return self._state.ready and is_live
-
-    @property
-    def open_questions(self) -> int:
-        """Number of questions without an answer."""
-        return sum(found.open_questions for found in self._topics.values())
 
     def want(
         self,
@@ -118,11 +113,17 @@ class Topics:
         if is_new and self._state.ready:
             self._ask(key, found, wish=wish)
         if not is_extra:
+            found.say(wish.info)
             return None
-        extra = Extra()
+        extra = Extra(wish.info)
         found.extras.append(extra)
         self._send(key, found, joins=True, wish=wish)
         return extra
+
+    def ignore_members(self, key: Key) -> None:
+        """Tell the server that the program does not observe a topic any more."""
+        if self._state.ready and self._state.has_feature(PRESENCE):
+            self.want(key, None, PresenceWish(None, False))
 
     def awaits_past(self, topic: str) -> bool:
         """Tell whether messages of a topic are none that a subscription wants.
@@ -145,6 +146,7 @@ class Topics:
         if self._state.ready and found.state is not TopicState.WAITING:
             found.state = TopicState.LEAVING
             found.has_been_live = False
+            found.info = None
             found.joins += len(found.extras)
             found.extras.clear()
             self._ask_to_leave(key, found)
@@ -201,8 +203,9 @@ class Topics:
         found = self._topics.get(key)
         if found is None:
             return Verdict.PENDING
-        if found.answer_extra(joins=joins) is not None:
+        if (extra := found.answer_extra(joins=joins)) is not None:
             self._open -= _cost(key)
+            found.say(extra.info)
             return Verdict.EXTRA
         is_late = joins and found.state is TopicState.REFUSED
         is_answer = self._answered(key, found, joins=joins)
@@ -348,7 +351,7 @@ class Topics:
         Without ``wish`` the server is told all that the program wants of it.
         """
         if wish is None:
-            wish = self._wish_of(key)
+            wish = PresenceWish(found.info, self._is_observed(key) or None)
         found.state = TopicState.ASKED
         found.joins += 1
         found.is_missing = is_back or found.has_been_live

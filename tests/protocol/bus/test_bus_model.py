@@ -618,7 +618,7 @@ class BusMachine(RuleBasedStateMachine):
                 actor.session.close(self.now)
                 assert actor.session.ended is not None
                 assert len(actor.session.asking.pending) == 0
-                assert actor.session.topics.open_questions == 0
+                assert not any(one.open_questions for one in actor.session.topics._topics.values())
                 assert len(actor.session.state.deadlines) == 0
         super().teardown()
 

@@ -169,7 +169,6 @@ class TestSubscribing:
         assert refusal.value.feature == "presence"
         assert server.take() == []
         assert client.session.subscriptions.keys == []
-        assert client.session.members.wish_of("room") == NO_WISH
         subscribe(client)
         assert [message["topic"] for message in server.take()] == ["room"]
 
@@ -354,7 +353,7 @@ class TestLeaving:
         server.send(change(2, joined=[B]), {"action": "unsubscribed", "topic": "room"})
         assert changes(client) == []
         members = client.session.members
-        assert (members._known, members._wishes) == ({}, {})
+        assert members._known == {}
 
     def test_while_there_is_no_connection(self) -> None:
         client, server, mailbox = observing(A)
@@ -384,7 +383,7 @@ class TestRefused:
         ]
         assert isinstance(mailbox.error, ServerError)
         assert client.session.subscriptions.keys == []
-        assert client.session.members._wishes == {}
+        assert client.session.members._known == {}
         assert len(client.session.topics) == 0
 
     def test_what_another_one_adds(self) -> None:
@@ -419,7 +418,43 @@ class TestRefused:
         assert server.take() == [{"action": "unsubscribe", "topic": "room"}]
         server.send({"action": "unsubscribed", "topic": "room"})
         assert len(client.session.topics) == 0
-        assert client.session.members._wishes == {}
+        assert client.session.members._known == {}
+
+    def test_what_was_said_before_it_and_behind_it_remains(self) -> None:
+        client, server = online()
+        subscribe(client, info={"x": 1})
+        server.send({"action": "subscribed", "topic": "room"})
+        subscribe(client, observes=True)
+        subscribe(client, info={"x": 2})
+        refused = subscribe(client, info={"x": 3})
+        confirmed = {"action": "subscribed", "topic": "room"}
+        server.send({**REFUSAL, "topic": "room"}, confirmed, {**REFUSAL, "topic": "room"})
+        assert refused.error is not None
+        server = reconnected(client, server)
+        assert server.take() == [{"action": "subscribe", "topic": "room", "info": {"x": 2}}]
+
+    def test_when_what_it_repeats_has_ended_meanwhile(self) -> None:
+        """Nobody observes any more, and the server is told."""
+        client, server, first = observing(A)
+        subscribe(client)
+        second = subscribe(client, observes=True)
+        client.session.unsubscribe(first, client.now)
+        server.take()
+        server.send({**REFUSAL, "topic": "room"})
+        assert second.error is not None
+        assert server.take() == [{"action": "subscribe", "topic": "room", "presence": False}]
+        assert client.session.members._known == {}
+        server = reconnected(client, server)
+        assert server.take() == [{"action": "subscribe", "topic": "room"}]
+
+    def test_what_wants_less(self) -> None:
+        client, server, observer = observing(A)
+        subscribe(client, info={"x": 1})
+        server.send({"action": "subscribed", "topic": "room"})
+        client.session.unsubscribe(observer, client.now)
+        server.send({**REFUSAL, "topic": "room"})
+        server = reconnected(client, server)
+        assert server.take() == [{"action": "subscribe", "topic": "room", "info": {"x": 1}}]
 
     def test_after_a_reconnect(self) -> None:
         client, server, mailbox = observing(A)
@@ -427,7 +462,7 @@ class TestRefused:
         server.send({**REFUSAL, "topic": "room"})
         assert isinstance(mailbox.error, ServerError)
         members = client.session.members
-        assert (members._known, members._wishes) == ({}, {})
+        assert members._known == {}
 
 
 class TestReconnecting:

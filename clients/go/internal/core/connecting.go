@@ -132,7 +132,7 @@ func (s *Session) registered(l *Link, pong *incoming) {
 	}
 	if s.features&Presences == 0 {
 		for _, key := range s.topics.keys() {
-			if s.topics.byKey[key].wish.observes == observes {
+			if anyObserves(s.subs.byKey[key]) {
 				s.emit(Refused{about(key, lacks("presence"))})
 			}
 		}

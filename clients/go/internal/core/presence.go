@@ -53,8 +53,7 @@ func (p *presences) received(m *incoming) {
 
 // confirmed takes the members at the beginning of a subscription that observes.
 func (p *presences) confirmed(topic string, object []byte) {
-	found := p.session.topics.byKey[Key{Topic: topic}]
-	if found == nil || found.wish.observes != observes {
+	if !anyObserves(p.session.subs.byKey[Key{Topic: topic}]) {
 		return
 	}
 	var m incoming
@@ -74,7 +73,14 @@ func (p *presences) confirmed(topic string, object []byte) {
 	p.follow(topic, &m)
 }
 
-func (p *presences) forget(topic string) { delete(p.known, topic) }
+// knows tells whether the server has told who is subscribed. It tells it until it is told not to.
+func (p *presences) knows(key Key) bool { return key.isTopic() && p.known[key.Topic] != nil }
+
+func (p *presences) forget(key Key) {
+	if key.isTopic() {
+		delete(p.known, key.Topic)
+	}
+}
 
 func (p *presences) follow(topic string, m *incoming) {
 	before, now := p.known[topic], readPresence(topic, m)

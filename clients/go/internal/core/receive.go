@@ -310,11 +310,6 @@ func (s *Session) topicRefused(err *Error) {
 	case question != nil && question.asker == nil:
 		s.wake(key)
 	case question != nil:
-		if found := s.topics.byKey[key]; found != nil {
-			if found.wish = question.before; found.wish.observes != observes {
-				s.presences.forget(key.Topic)
-			}
-		}
 		s.wake(key)
 		if s.refuse(key, err, question.asker) {
 			return
@@ -334,11 +329,14 @@ func (s *Session) refuse(key Key, err *Error, only *Subscription) bool {
 	for _, sub := range ended {
 		areAwaited = areAwaited && sub.awaited
 	}
-	if len(s.subs.byKey[key]) == 0 {
-		s.presences.forget(key.Topic)
+	switch others := s.subs.byKey[key]; {
+	case len(others) == 0:
+		s.presences.forget(key)
 		if only != nil {
 			s.topics.leave(key)
 		}
+	case s.presences.knows(key) && !anyObserves(others):
+		s.unobserved(key)
 	}
 	return areAwaited && len(ended) > 0
 }

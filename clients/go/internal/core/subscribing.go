@@ -87,17 +87,19 @@ func (s *Session) Unsubscribe(sub *Subscription, now Time) {
 	case len(others) == 0:
 		if key.Group == "" {
 			s.topics.leave(key)
-			s.presences.forget(key.Topic)
+			s.presences.forget(key)
 		}
 	case sub.Observes && !anyObserves(others):
-		s.presences.forget(key.Topic)
-		if found := s.topics.byKey[key]; found != nil {
-			found.wish.observes = asBefore
-		}
-		if s.isReady() && s.features&Presences != 0 {
-			// It is not refused, as it wants less.
-			_, _ = s.topics.want(key, nil, wish{observes: ignores}, 1)
-		}
+		s.unobserved(key)
+	}
+}
+
+// unobserved notes that a topic that the program has goes on, and no subscription observes it any more.
+func (s *Session) unobserved(key Key) {
+	s.presences.forget(key)
+	if s.isReady() && s.features&Presences != 0 {
+		// It is not refused, as it wants less.
+		_, _ = s.topics.want(key, nil, wish{observes: ignores}, 1)
 	}
 }
 

@@ -54,20 +54,6 @@ const (
 
 func (w wish) isNone() bool { return w.info == nil && w.observes == asBefore }
 
-// changed returns what is wanted after another wish.
-func (w wish) changed(other wish) wish {
-	if other.info != nil {
-		w.info = other.info
-	}
-	switch other.observes {
-	case observes:
-		w.observes = observes
-	case ignores:
-		w.observes = asBefore
-	}
-	return w
-}
-
 func (w wish) appendTo(o object) object {
 	o = o.rawIf("info", w.info)
 	if w.observes != asBefore {
@@ -79,8 +65,8 @@ func (w wish) appendTo(o object) object {
 // extra is a question for something besides what the server has been asked: about presence. So a
 // subscription can end that wants too much, and others to the same topic go on.
 type extra struct {
-	asker  *Subscription // nil: the program wants less
-	before wish
+	asker *Subscription // nil: the program wants less
+	info  []byte        // what it says about the client; nil: as before
 }
 
 // topic is a topic or pattern of the program.
@@ -96,7 +82,7 @@ type topic struct {
 	isMissing     bool   // whether messages may have been missed on an earlier connection
 	isNarrow      bool   // whether the server has refused to be told many places
 	resumes       bool   // whether the last question asked for all behind a place
-	wish          wish
+	info          []byte // what the client says about itself
 }
 
 func (t *topic) openQuestions() int { return t.joins + t.leaves + len(t.extras) }
@@ -114,7 +100,18 @@ func (t *topic) answerExtra(joins bool) *extra {
 	return first
 }
 
+// say notes what the client says about itself from now on, if it is something new.
+func (t *topic) say(info []byte) {
+	if info != nil {
+		t.info = info
+	}
+}
+
+// forgetQuestions expects no answers any more: what was asked besides is asked with the next question.
 func (t *topic) forgetQuestions() {
+	for _, question := range t.extras {
+		t.say(question.info)
+	}
 	t.joins, t.leaves, t.extras = 0, 0, nil
 }
 

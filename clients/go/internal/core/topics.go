@@ -108,8 +108,6 @@ func (t *topics) want(key Key, start *Start, wish wish, concurrency int) (*extra
 	if found == nil {
 		found = t.add(key)
 	}
-	before := found.wish
-	found.wish = before.changed(wish)
 	if isNew {
 		if start != nil || found.state == topicLeaving {
 			found.start = start // else another subscription may want some, once connected
@@ -120,9 +118,10 @@ func (t *topics) want(key Key, start *Start, wish wish, concurrency int) (*extra
 		}
 	}
 	if !isExtra {
+		found.say(wish.info)
 		return nil, nil
 	}
-	question := &extra{before: before}
+	question := &extra{info: wish.info}
 	found.extras = append(found.extras, question)
 	t.send(key, found, true, nil, wish)
 	return question, nil
@@ -173,7 +172,7 @@ func (t *topics) leave(key Key) {
 	if found == nil {
 		return
 	}
-	found.wish = wish{}
+	found.info = nil
 	if t.session.isReady() && found.state != topicWaiting {
 		found.state = topicLeaving
 		found.hasBeenLive = false
@@ -200,7 +199,7 @@ func (t *topics) connected() []Key {
 	t.order = keys
 	for _, key := range keys {
 		if key.isTopic() {
-			t.ask(key, t.byKey[key], t.byKey[key].wish, true)
+			t.ask(key, t.byKey[key], t.wishOf(key), true)
 		}
 	}
 	var unsupported []Key
@@ -212,7 +211,7 @@ func (t *topics) connected() []Key {
 			unsupported = append(unsupported, key)
 			t.delete(key)
 		default:
-			t.ask(key, t.byKey[key], t.byKey[key].wish, true)
+			t.ask(key, t.byKey[key], t.wishOf(key), true)
 		}
 	}
 	return unsupported
@@ -240,7 +239,8 @@ func (t *topics) confirmed(key Key, joins bool) verdict {
 	if found == nil {
 		return verdictPending
 	}
-	if found.answerExtra(joins) != nil {
+	if question := found.answerExtra(joins); question != nil {
+		found.say(question.info)
 		t.open -= costOfKey(key)
 		return verdictExtra
 	}
@@ -323,7 +323,7 @@ func (t *topics) tick(now Time) {
 		if isLeaving {
 			t.askToLeave(key, found)
 		} else {
-			t.ask(key, found, found.wish, false)
+			t.ask(key, found, t.wishOf(key), false)
 		}
 	}
 	t.countOpen()
@@ -380,6 +380,15 @@ func (t *topics) retryLater() {
 		t.retryAt = t.session.now + retries.delay(t.attempt, t.session.chance())
 		t.attempt++
 	}
+}
+
+// wishOf returns all that the program wants of the presence on a topic.
+func (t *topics) wishOf(key Key) wish {
+	w := wish{info: t.byKey[key].info}
+	if anyObserves(t.session.subs.byKey[key]) {
+		w.observes = observes
+	}
+	return w
 }
 
 // ask asks to subscribe.

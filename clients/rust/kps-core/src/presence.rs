@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use crate::event::SubscriptionId;
 use crate::fields::Fields;
 use crate::json::Json;
+use crate::key::Key;
 
 /// Members that a client keeps. Of more it knows only the number.
 const MOST: usize = 100_000;
@@ -169,6 +170,12 @@ impl Rosters {
 
     pub fn is_observed(&self, topic: &str) -> bool {
         self.rosters.contains_key(topic)
+    }
+
+    /// Whether the server has told who is subscribed to a topic. It tells it until it is told not to.
+    pub fn is_told(&self, key: &Key) -> bool {
+        let roster = key.as_topic().and_then(|topic| self.rosters.get(topic));
+        roster.is_some_and(|roster| roster.now.is_some())
     }
 
     /// How many topics are observed.

@@ -40,8 +40,8 @@ pub enum State {
 pub struct Extra {
     /// The subscription that wants it; `None`: the program wants less.
     pub asker: Option<SubscriptionId>,
-    /// What the client said about itself before.
-    pub before: Option<Json>,
+    /// What it says about the client; `None`: as before.
+    pub info: Option<Json>,
 }
 
 #[derive(Default)]
@@ -100,10 +100,17 @@ impl Topic {
         if joins && self.joins == 0 { self.extras.pop_front() } else { None }
     }
 
-    /// Expects no answers any more.
+    /// Notes what the client says about itself from now on, if it is something new.
+    pub fn say(&mut self, info: Option<Json>) {
+        self.info = info.or(self.info.take());
+    }
+
+    /// Expects no answers any more: what was asked besides is asked with the next question.
     pub fn forget_questions(&mut self) {
         (self.joins, self.leaves) = (0, 0);
-        self.extras.clear();
+        while let Some(extra) = self.extras.pop_front() {
+            self.say(extra.info);
+        }
     }
 }
 

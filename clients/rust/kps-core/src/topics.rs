@@ -73,8 +73,6 @@ impl Topics {
         if wish.observes {
             self.rosters.observe(id, key.scope.text());
         }
-        let before = found.info.clone();
-        found.info = wish.info.clone().or(found.info.take());
         match (found.state, link) {
             (state @ (State::Waiting | State::Leaving), link) => {
                 if wish.start.is_some() || state == State::Leaving {
@@ -82,16 +80,18 @@ impl Topics {
                     found.start = wish.start.clone();
                 }
                 found.concurrency = wish.concurrency;
+                found.say(wish.info.clone());
                 if let Some(link) = link {
                     self.ask(key, link, false, now);
                 }
             }
             (State::Asked | State::Live, Some(link)) if wish.is_about_presence() => {
                 let observes = wish.observes.then_some(true);
-                let extra = Extra { asker: Some(id), before };
-                self.ask_besides(key, extra, wish.info.as_ref(), observes, link, now);
+                let extra = Extra { asker: Some(id), info: wish.info.clone() };
+                self.ask_besides(key, extra, observes, link, now);
             }
-            _ => (), // what is refused for now is asked again with all that the program wants
+            // What is refused for now is asked again with all that the program wants.
+            _ => found.say(wish.info.clone()),
         }
         Ok(())
     }
@@ -136,11 +136,11 @@ impl Topics {
         };
         let key = Key::from(topic);
         let link = link.filter(|link| link.has("presence"));
-        let found = self.topics.get(&key);
-        let found = found.filter(|found| matches!(found.state, State::Asked | State::Live));
-        if let Some((found, link)) = found.zip(link) {
-            let extra = Extra { asker: None, before: found.info.clone() };
-            self.ask_besides(&key, extra, None, Some(false), link, now);
+        let state = self.topics.get(&key).map(|found| found.state);
+        let is_there = matches!(state, Some(State::Asked | State::Live));
+        if let Some(link) = link.filter(|_| is_there) {
+            let extra = Extra { asker: None, info: None };
+            self.ask_besides(&key, extra, Some(false), link, now);
         }
     }
 
@@ -202,7 +202,8 @@ impl Topics {
         let Some(found) = self.topics.get_mut(key) else {
             return Verdict::Pending;
         };
-        if found.answer_extra(joins).is_some() {
+        if let Some(extra) = found.answer_extra(joins) {
+            found.say(extra.info);
             return if found.is_settled() { Verdict::Settled } else { Verdict::Pending };
         }
         let is_late = joins && found.state == State::Refused;
@@ -251,8 +252,7 @@ impl Topics {
         let Some(found) = self.topics.get_mut(key) else {
             return (Verdict::Pending, false);
         };
-        if let Some(Extra { asker, before }) = found.answer_extra(joins) {
-            found.info = before;
+        if let Some(Extra { asker, .. }) = found.answer_extra(joins) {
             return (Verdict::Extra(asker), false);
         }
         if !found.answered(joins) || !found.is_decided() {
@@ -414,15 +414,15 @@ impl Topics {
         &mut self,
         key: &Key,
         extra: Extra,
-        info: Option<&Json>,
         observes: Option<bool>,
         link: &mut Link,
         now: Duration,
     ) {
         if let Some(found) = self.topics.get_mut(key) {
+            let message = named(link.message("subscribe"), key);
+            let message = with_presence(message, extra.info.as_ref(), observes);
             found.extras.push_back(extra);
             found.answer_by = now + PATIENCE;
-            let message = with_presence(named(link.message("subscribe"), key), info, observes);
             self.send(key, message, true, link, now);
         }
     }

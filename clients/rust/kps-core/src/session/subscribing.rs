@@ -108,9 +108,13 @@ impl Session {
         let ended = asker.and_then(refuse);
         if let Some((id, is_awaited)) = ended {
             self.subscription_ended(id, is_awaited, error);
-            self.topics.rosters.leave(id);
             if !self.inbox.has(key) {
+                self.topics.rosters.leave(id);
                 self.topics.leave(key, self.link.as_mut(), now);
+            } else if self.topics.rosters.is_told(key) {
+                self.topics.ended(id, self.link.as_mut(), now);
+            } else {
+                self.topics.rosters.leave(id);
             }
         }
         if self.topics.is_settled(key) {
