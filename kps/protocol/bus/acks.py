@@ -217,9 +217,7 @@ class AckBook:
 
     def drop_subscriber(self, subscriber: Subscriber) -> None:
         """Record ``disconnected`` for a subscriber that is gone, unless the server stops."""
-        if self.tasks.is_stopping:
-            return
-        if subscriber in self._by_subscriber:
+        if subscriber in self._by_subscriber and not self.tasks.is_stopping:
             self._slices.begin(partial(self._disconnect, subscriber))
         self.tasks.drop(subscriber)
         self._rest_if_idle()

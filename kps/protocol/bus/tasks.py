@@ -171,7 +171,8 @@ class TaskBook:
         for task in list(self._by_subscriber.get(subscriber, ())):
             if task.id in self._under_way and task.last is subscriber:
                 self._take_back(task)
-                self._again(task, DISCONNECTED, ack_figures.DISCONNECTED)
+                if not self.is_stopping:
+                    self._again(task, DISCONNECTED, ack_figures.DISCONNECTED)
                 yield self._work_of(task)
 
     # -- within -----------------------------------------------------------------------------
@@ -357,8 +358,6 @@ class TaskBook:
 
     def _member_left(self, group: Group, member: Member) -> None:
         """Give what waits for a member to others; without any, tell that there is none."""
-        if self.is_stopping:
-            return
         queue = self._for_members.pop(member, None)
         if queue:
             self._slices.begin(partial(self._move, queue))

@@ -86,13 +86,6 @@ class PresenceWish(NamedTuple):
     observes: bool | None = None
     """Whether it wants to know who is subscribed; ``None``: as before."""
 
-    def changed(self, other: "PresenceWish") -> "PresenceWish":
-        """Return this with what another one changes."""
-        return PresenceWish(
-            self.info if other.info is None else other.info,
-            self.observes if other.observes is None else other.observes or None,
-        )
-
     def fields(self) -> Fields:
         """Return the fields of a request that tell it."""
         fields: Fields = {} if self.info is None else {"info": as_json(self.info)}
