@@ -1421,7 +1421,13 @@ class Connection {
     // An earlier subscription is over if one has unsubscribed since.
     if (!this.#questions.has(`unsubscribe ${key}`)) this.#client._inForce(key, isLast);
     this.#client._stands(key, standingIn(this.has('history') ? fields : {}));
-    if (isObject(fields.presence)) this.#client._toldMembers(key, fields.presence, true);
+    if (isObject(fields.presence)) this.#client._toldMembers(key, fields.presence, true, this.#isToBeIgnored(what));
+  }
+
+  /** Whether the last question about members, if one is open, tells to ignore them. */
+  #isToBeIgnored(what) {
+    const asked = (this.#questions.get(what) ?? []).filter(({ asker }) => asker?._wish.presence !== undefined);
+    return asked.at(-1)?.asker === NO_OBSERVER;
   }
 
   #refusedAbout(action, key, error) {
@@ -2593,9 +2599,13 @@ export class Client {
   }
 
   /** The server tells who is subscribed to a topic, at first and after a reconnect, or what has changed. */
-  _toldMembers(key, fields, isBeginning) {
+  _toldMembers(key, fields, isBeginning, isToBeIgnored = true) {
     const isKnown = this.#members.has(key);
-    if (!this._wish(key).presence || !(isKnown || isBeginning)) return;
+    if (!this._wish(key).presence) {
+      if (!isToBeIgnored) this.#unobserved(key); // whoever asked for it has ended meanwhile
+      return;
+    }
+    if (!isKnown && !isBeginning) return;
     const now = presenceIn(topicOf(key), fields, isKnown ? this.#members.get(key) : new Map());
     this.#members.set(key, now.members && new Map(now.members)); // the program may change its own
     for (const subscription of this.#subscriptions.get(key)) {

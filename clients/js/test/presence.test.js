@@ -382,6 +382,19 @@ describe('a refusal', () => {
     assert.deepEqual(await comeBack(), [{ action: 'subscribe', topic: 't' }]);
   });
 
+  test('before the answer to one that has ended leaves nobody who observes, and the server is told', async () => {
+    const { client, socket } = await connected();
+    client.subscribe('t', nothing);
+    socket.says({ action: 'subscribed', topic: 't' });
+    const refused = outcomeOf(client.subscribe('t', nothing, { info: { n: 1 }, presence: nothing }));
+    client.subscribe('t', nothing, { presence: nothing }).unsubscribe();
+    await socket.sent();
+    socket.says(refusal('forbidden'), subscribed(there(1, { me: null })));
+    await settled();
+    assert.equal(refused.is.code, 'forbidden');
+    assert.deepEqual(await socket.sent(), [{ action: 'subscribe', topic: 't', presence: false }]);
+  });
+
   test('also where the subscription itself was confirmed meanwhile', async () => {
     const { client, socket } = await connected();
     const got = [];

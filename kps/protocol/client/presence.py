@@ -60,8 +60,8 @@ class MembersOfTopics:
     def forget_unobserved(self, key: Key) -> bool:
         """Forget the members of a topic, unless the program still observes it.
 
-        Return whether there was something to forget: the server tells of members until it is told
-        not to.
+        Return whether there was something to forget. The server goes on telling of members until
+        the client does not want it.
         """
         if not isinstance(key, str) or self._is_observed(key):
             return False

@@ -227,13 +227,18 @@ class Receiver:
         if joins and (told := self._topics.stand(key, read_standing(fields))) is not None:
             self._state.events.append(told)
         members = fields.get("presence")
+        is_told = False
         if joins and isinstance(key, str) and type(members) is dict:
+            is_told = True
             self.members.confirmed(key, members)
         if self._topics.confirmed(key, joins=joins) in (Verdict.SETTLED, Verdict.EXTRA):
             unconfirmed = unconfirmed_in(fields)
             for mailbox in self._subscriptions.mailboxes(key):
                 mailbox.unconfirmed = unconfirmed
             self._state.events.append(SubscriptionConfirmed(key))
+        subscriptions = self._subscriptions
+        if is_told and subscriptions.mailboxes(key) and not subscriptions.is_observed(key):
+            self._topics.ignore_members(key)  # whoever asked for it has ended meanwhile
 
     def _publications(self, link: ClientLink, fields: Fields, size: int) -> None:
         topic, sender, payloads = link.outgoing.dialect.read_publications(fields)

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from kps.protocol.bus.mailbox import Mailbox
 from kps.protocol.dialect.places import Start
+from kps.protocol.dialect.requests import PresenceWish
 
 
 class TopicState(Enum):
@@ -56,13 +57,13 @@ class Extra:
     So a subscription can end that wants too much, and others to the same topic go on.
     """
 
-    __slots__ = ("asker", "info")
+    __slots__ = ("asker", "wish")
 
-    def __init__(self, info: bytes | None) -> None:
+    def __init__(self, wish: PresenceWish) -> None:
         self.asker: Mailbox | None = None
         """The subscription that wants it; ``None``: the program wants less."""
-        self.info = info
-        """What it says about the client, as JSON; ``None``: as before."""
+        self.wish = wish
+        """What it is."""
 
 
 class Refusal(NamedTuple):
@@ -78,8 +79,8 @@ class Refusal(NamedTuple):
 class Topic:
     """A topic or pattern of the program."""
 
-    __slots__ = ("answer_by", "concurrency", "extras", "has_been_live", "info", "is_missing",
-                 "is_narrow", "is_reported", "joins", "leaves", "resumes", "start",
+    __slots__ = ("answer_by", "concurrency", "extras", "has_been_live", "info", "is_granted",
+                 "is_missing", "is_narrow", "is_reported", "joins", "leaves", "resumes", "start",
                  "state")  # fmt: skip
 
     def __init__(self) -> None:
@@ -89,6 +90,7 @@ class Topic:
         self.extras: list[Extra] = []  # pending questions behind those to subscribe
         self.answer_by = 0.0  # when the client gives up waiting for the answers
         self.has_been_live = False
+        self.is_granted = False  # whether an extra question was confirmed on this connection
         self.is_reported = False  # whether the program knows of a refusal on this connection
         self.concurrency = 1  # how much a member of a group takes
         self.info: bytes | None = None  # what the client says about itself, as JSON
@@ -110,16 +112,29 @@ class Topic:
         """Take an answer as that to an extra question, if it is one."""
         return self.extras.pop(0) if joins and not self.joins and self.extras else None
 
+    @property
+    def is_to_be_ignored(self) -> bool:
+        """Whether the last question about its members, if one is open, tells to ignore them."""
+        asked = [extra.wish.observes for extra in self.extras if extra.wish.observes is not None]
+        return asked[-1:] == [False]
+
     def say(self, info: bytes | None) -> None:
-        """Note what the client says about itself from now on, if it is something new."""
+        """Note what the client says about itself, if it is new: later than all questions."""
         if info is not None:
             self.info = info
+            for extra in self.extras:
+                extra.wish = extra.wish._replace(info=None)
+
+    def grant(self, extra: Extra) -> None:
+        """Note that the server has confirmed a question, which is open no more."""
+        if extra.wish.info is not None:
+            self.info = extra.wish.info
 
     def forget_questions(self) -> None:
-        """Expect no answers any more: what was asked besides is asked with the next question."""
+        """Expect no answers any more. On the next connection, ask for all that is wanted."""
         self.joins = self.leaves = 0
         for extra in self.extras:
-            self.say(extra.info)
+            self.grant(extra)
         self.extras.clear()
 
     def answered(self, *, joins: bool) -> bool:

@@ -115,14 +115,16 @@ class Topics:
         if not is_extra:
             found.say(wish.info)
             return None
-        extra = Extra(wish.info)
+        extra = Extra(wish)
         found.extras.append(extra)
         self._send(key, found, joins=True, wish=wish)
         return extra
 
     def ignore_members(self, key: Key) -> None:
-        """Tell the server that the program does not observe a topic any more."""
-        if self._state.ready and self._state.has_feature(PRESENCE):
+        """Tell the server that the program does not observe a topic any more, unless it is told."""
+        found = self._topics.get(key)
+        is_told = found is not None and found.is_to_be_ignored
+        if not is_told and self._state.ready and self._state.has_feature(PRESENCE):
             self.want(key, None, PresenceWish(None, False))
 
     def awaits_past(self, topic: str) -> bool:
@@ -145,7 +147,7 @@ class Topics:
             return
         if self._state.ready and found.state is not TopicState.WAITING:
             found.state = TopicState.LEAVING
-            found.has_been_live = False
+            found.has_been_live = found.is_granted = False
             found.info = None
             found.joins += len(found.extras)
             found.extras.clear()
@@ -193,7 +195,7 @@ class Topics:
             else:
                 found.state = TopicState.WAITING
                 found.forget_questions()
-                found.is_reported = False
+                found.is_granted = found.is_reported = False
 
     def confirmed(self, key: Key, *, joins: bool) -> Verdict:
         """Note that the server confirmed a question about a topic or pattern.
@@ -205,7 +207,8 @@ class Topics:
             return Verdict.PENDING
         if (extra := found.answer_extra(joins=joins)) is not None:
             self._open -= _cost(key)
-            found.say(extra.info)
+            found.grant(extra)
+            found.is_granted = True
             return Verdict.EXTRA
         is_late = joins and found.state is TopicState.REFUSED
         is_answer = self._answered(key, found, joins=joins)
@@ -268,7 +271,10 @@ class Topics:
                 del self._topics[key]
                 return Refusal(Verdict.SETTLED, was_reported)
         elif not may_retry or (error.code == LIMIT_REACHED and not found.has_been_live):
-            del self._topics[key]
+            if found.extras or found.is_granted:
+                self.leave(key)  # with one of these the server has the subscription
+            else:
+                del self._topics[key]
             return Refusal(Verdict.FINAL, was_reported)
         else:
             found.state = TopicState.REFUSED
@@ -294,13 +300,15 @@ class Topics:
             if found.state is TopicState.REFUSED
             or (found.state is TopicState.LEAVING and not found.open_questions)
         ]
-        for key, found in refused[: self._window]:
+        # What is asked while a question is open could not be told apart from that in the answers.
+        asked = [one for one in refused if not one[1].extras][: self._window]
+        for key, found in asked:
             if found.state is TopicState.REFUSED:
                 self._ask(key, found)
             else:
                 self._ask_to_leave(key, found)
         self._count_open()
-        if len(refused) > self._window:
+        if len(refused) > len(asked):
             self._retry_later()
 
     def _give_up_waiting(self, now: float) -> None:
@@ -351,7 +359,9 @@ class Topics:
         Without ``wish`` the server is told all that the program wants of it.
         """
         if wish is None:
-            wish = PresenceWish(found.info, self._is_observed(key) or None)
+            # Of what was refused for now, the server knows only what it has confirmed besides.
+            observes = self._is_observed(key) or (False if found.is_granted else None)
+            wish = PresenceWish(found.info, observes)
         found.state = TopicState.ASKED
         found.joins += 1
         found.is_missing = is_back or found.has_been_live

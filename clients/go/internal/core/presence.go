@@ -73,7 +73,7 @@ func (p *presences) confirmed(topic string, object []byte) {
 	p.follow(topic, &m)
 }
 
-// knows tells whether the server has told who is subscribed. It tells it until it is told not to.
+// knows tells whether the server has told who is subscribed. It goes on until the client does not want it.
 func (p *presences) knows(key Key) bool { return key.isTopic() && p.known[key.Topic] != nil }
 
 func (p *presences) forget(key Key) {

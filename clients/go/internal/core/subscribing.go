@@ -97,6 +97,9 @@ func (s *Session) Unsubscribe(sub *Subscription, now Time) {
 // unobserved notes that a topic that the program has goes on, and no subscription observes it any more.
 func (s *Session) unobserved(key Key) {
 	s.presences.forget(key)
+	if found := s.topics.byKey[key]; found != nil && found.isToBeIgnored() {
+		return
+	}
 	if s.isReady() && s.features&Presences != 0 {
 		// It is not refused, as it wants less.
 		_, _ = s.topics.want(key, nil, wish{observes: ignores}, 1)

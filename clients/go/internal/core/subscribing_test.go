@@ -382,6 +382,56 @@ func TestRefusedPresence(t *testing.T) {
 	w.sends(`{"action":"subscribe","topic":"a"}`)
 }
 
+func TestRefusedPresenceOfSeveral(t *testing.T) {
+	refused := `{"action":"error","error":"no","code":"forbidden","request":"subscribe","topic":"a"}`
+	confirmed := `{"action":"subscribed","topic":"a"}`
+	told := `{"action":"subscribed","topic":"a","presence":{"count":1,"version":1,"members":[{"id":"x"}]}}`
+	info := `{"action":"subscribe","topic":"a","info":{"n":1}}`
+	observing := func(w *world) *Subscription {
+		sub := &Subscription{Key: Key{Topic: "a"}, Observes: true}
+		w.must(w.s.Subscribe(sub, &Wanted{}, false, w.now))
+		return sub
+	}
+
+	// Refused before the answer to one that has ended: nobody observes.
+	w := connected(t, fullPong, nil)
+	w.live("a")
+	w.must(w.s.Subscribe(&Subscription{Key: Key{Topic: "a"}, Observes: true}, &Wanted{Info: []byte(`{"n":1}`)}, false, w.now))
+	second := observing(w)
+	w.sent()
+	w.s.Unsubscribe(second, w.now)
+	w.sends()
+	w.says(refused, told)
+	w.sends(`{"action":"subscribe","topic":"a","presence":false}`)
+
+	// The first question is refused for good, and the server agrees to another one.
+	w = connected(t, fullPong, nil)
+	first := observing(w)
+	w.subscribe(Key{Topic: "a"}, &Wanted{Info: []byte(`{"n":1}`)})
+	w.sends(`{"action":"subscribe","topic":"a","presence":true}`, info)
+	w.says(refused)
+	w.fails(first.Err, ServerError)
+	w.sends(`{"action":"unsubscribe","topic":"a"}`)
+
+	// It is asked again once what was asked besides has its answer, and tells that nobody observes.
+	w = connected(t, fullPong, nil)
+	plain := w.subscribe(Key{Topic: "a"}, &Wanted{})
+	other, third := w.subscribe(Key{Topic: "a"}, &Wanted{Info: []byte(`{"n":1}`)}), observing(w)
+	w.sent()
+	w.says(`{"action":"error","error":"no","code":"unavailable","request":"subscribe","topic":"a"}`)
+	w.pass(5 * time.Second)
+	w.sends()
+	w.says(refused, told)
+	w.fails(other.Err, ServerError)
+	w.s.Unsubscribe(third, w.now)
+	w.pass(5 * time.Second)
+	w.sends(`{"action":"subscribe","topic":"a","presence":false}`)
+	w.says(confirmed)
+	if plain.Err != nil || !w.s.IsSettled(plain) {
+		t.Error(plain.Err)
+	}
+}
+
 func TestAskingWhoIsThere(t *testing.T) {
 	w := connected(t, fullPong, nil)
 	q, err := w.s.AskPresence("a", w.now, nil)

@@ -66,7 +66,7 @@ func (w wish) appendTo(o object) object {
 // subscription can end that wants too much, and others to the same topic go on.
 type extra struct {
 	asker *Subscription // nil: the program wants less
-	info  []byte        // what it says about the client; nil: as before
+	wish  wish
 }
 
 // topic is a topic or pattern of the program.
@@ -76,6 +76,7 @@ type topic struct {
 	extras        []*extra
 	answerBy      Time
 	hasBeenLive   bool
+	isGranted     bool // whether an extra question was confirmed on this connection
 	isReported    bool // whether the program knows of a refusal on this connection
 	concurrency   int
 	start         *Start // with what of the past the program wants it to begin
@@ -100,17 +101,38 @@ func (t *topic) answerExtra(joins bool) *extra {
 	return first
 }
 
-// say notes what the client says about itself from now on, if it is something new.
+// isToBeIgnored tells whether the last question about its members, if one is open, tells to ignore them.
+func (t *topic) isToBeIgnored() bool {
+	last := asBefore
+	for _, question := range t.extras {
+		if question.wish.observes != asBefore {
+			last = question.wish.observes
+		}
+	}
+	return last == ignores
+}
+
+// say notes what the client says about itself, if it is new: later than all questions.
 func (t *topic) say(info []byte) {
 	if info != nil {
 		t.info = info
+		for _, question := range t.extras {
+			question.wish.info = nil
+		}
 	}
 }
 
-// forgetQuestions expects no answers any more: what was asked besides is asked with the next question.
+// grant notes that the server has confirmed a question, which is open no more.
+func (t *topic) grant(question *extra) {
+	if question.wish.info != nil {
+		t.info = question.wish.info
+	}
+}
+
+// forgetQuestions expects no answers any more. The next connection is asked for all that is wanted.
 func (t *topic) forgetQuestions() {
 	for _, question := range t.extras {
-		t.say(question.info)
+		t.grant(question)
 	}
 	t.joins, t.leaves, t.extras = 0, 0, nil
 }

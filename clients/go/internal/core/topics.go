@@ -121,7 +121,7 @@ func (t *topics) want(key Key, start *Start, wish wish, concurrency int) (*extra
 		found.say(wish.info)
 		return nil, nil
 	}
-	question := &extra{info: wish.info}
+	question := &extra{wish: wish}
 	found.extras = append(found.extras, question)
 	t.send(key, found, true, nil, wish)
 	return question, nil
@@ -175,7 +175,7 @@ func (t *topics) leave(key Key) {
 	found.info = nil
 	if t.session.isReady() && found.state != topicWaiting {
 		found.state = topicLeaving
-		found.hasBeenLive = false
+		found.hasBeenLive, found.isGranted = false, false
 		found.joins += len(found.extras)
 		found.extras = nil
 		t.askToLeave(key, found)
@@ -228,7 +228,7 @@ func (t *topics) disconnected() {
 		} else {
 			found.state = topicWaiting
 			found.forgetQuestions()
-			found.isReported = false
+			found.isGranted, found.isReported = false, false
 		}
 	}
 }
@@ -240,7 +240,8 @@ func (t *topics) confirmed(key Key, joins bool) verdict {
 		return verdictPending
 	}
 	if question := found.answerExtra(joins); question != nil {
-		found.say(question.info)
+		found.grant(question)
+		found.isGranted = true
 		t.open -= costOfKey(key)
 		return verdictExtra
 	}
@@ -287,7 +288,11 @@ func (t *topics) refused(key Key, err *Error) (v verdict, wasReported bool, ques
 		return verdictSettled, wasReported, nil
 	case found.state == topicLeaving:
 	case !err.IsTemporary(), err.Code == limitReached && !found.hasBeenLive:
-		t.delete(key)
+		if len(found.extras) > 0 || found.isGranted {
+			t.leave(key) // with one of these the server has the subscription
+		} else {
+			t.delete(key)
+		}
 		return verdictFinal, wasReported, nil
 	default:
 		found.state = topicRefused
@@ -315,9 +320,10 @@ func (t *topics) tick(now Time) {
 		if found.state != topicRefused && !isLeaving {
 			continue
 		}
-		if asked == t.window {
+		// What is asked while a question is open could not be told apart from that in the answers.
+		if asked == t.window || len(found.extras) > 0 {
 			more = true
-			break
+			continue
 		}
 		asked++
 		if isLeaving {
@@ -384,9 +390,13 @@ func (t *topics) retryLater() {
 
 // wishOf returns all that the program wants of the presence on a topic.
 func (t *topics) wishOf(key Key) wish {
-	w := wish{info: t.byKey[key].info}
-	if anyObserves(t.session.subs.byKey[key]) {
+	found := t.byKey[key]
+	w := wish{info: found.info}
+	switch {
+	case anyObserves(t.session.subs.byKey[key]):
 		w.observes = observes
+	case found.isGranted:
+		w.observes = ignores // of what was refused for now, the server knows what it has confirmed besides
 	}
 	return w
 }

@@ -172,7 +172,7 @@ impl Rosters {
         self.rosters.contains_key(topic)
     }
 
-    /// Whether the server has told who is subscribed to a topic. It tells it until it is told not to.
+    /// Whether the server has told who is subscribed. It goes on until the client does not want it.
     pub fn is_told(&self, key: &Key) -> bool {
         let roster = key.as_topic().and_then(|topic| self.rosters.get(topic));
         roster.is_some_and(|roster| roster.now.is_some())

@@ -42,6 +42,8 @@ pub struct Extra {
     pub asker: Option<SubscriptionId>,
     /// What it says about the client; `None`: as before.
     pub info: Option<Json>,
+    /// Whether the program is to be told of members; `None`: as before.
+    pub observes: Option<bool>,
 }
 
 #[derive(Default)]
@@ -57,6 +59,8 @@ pub struct Topic {
     /// When the client gives up waiting for the answers.
     pub answer_by: Duration,
     pub has_been_live: bool,
+    /// Whether an extra question was confirmed on this connection.
+    pub is_granted: bool,
     /// Whether the program knows of a refusal on this connection.
     pub is_reported: bool,
     pub concurrency: u64,
@@ -100,16 +104,29 @@ impl Topic {
         if joins && self.joins == 0 { self.extras.pop_front() } else { None }
     }
 
-    /// Notes what the client says about itself from now on, if it is something new.
-    pub fn say(&mut self, info: Option<Json>) {
-        self.info = info.or(self.info.take());
+    /// Whether the last question about its members, if one is open, tells to ignore them.
+    pub fn is_to_be_ignored(&self) -> bool {
+        self.extras.iter().rev().find_map(|extra| extra.observes) == Some(false)
     }
 
-    /// Expects no answers any more: what was asked besides is asked with the next question.
+    /// Notes what the client says about itself, if it is new: later than all questions.
+    pub fn say(&mut self, info: Option<Json>) {
+        if info.is_some() {
+            self.info = info;
+            self.extras.iter_mut().for_each(|extra| extra.info = None);
+        }
+    }
+
+    /// Notes that the server has confirmed a question, which is open no more.
+    pub fn grant(&mut self, extra: Extra) {
+        self.info = extra.info.or(self.info.take());
+    }
+
+    /// Expects no answers any more. The next connection is asked for all that is wanted.
     pub fn forget_questions(&mut self) {
         (self.joins, self.leaves) = (0, 0);
         while let Some(extra) = self.extras.pop_front() {
-            self.say(extra.info);
+            self.grant(extra);
         }
     }
 }

@@ -87,8 +87,8 @@ impl Topics {
             }
             (State::Asked | State::Live, Some(link)) if wish.is_about_presence() => {
                 let observes = wish.observes.then_some(true);
-                let extra = Extra { asker: Some(id), info: wish.info.clone() };
-                self.ask_besides(key, extra, observes, link, now);
+                let extra = Extra { asker: Some(id), info: wish.info.clone(), observes };
+                self.ask_besides(key, extra, link, now);
             }
             // What is refused for now is asked again with all that the program wants.
             _ => found.say(wish.info.clone()),
@@ -104,7 +104,7 @@ impl Topics {
         match link {
             Some(link) if found.state != State::Waiting => {
                 found.state = State::Leaving;
-                found.has_been_live = false;
+                (found.has_been_live, found.is_granted) = (false, false);
                 found.info = None;
                 found.joins += std::mem::take(&mut found.extras).len() as u32;
                 self.ask_to_leave(key, link, now);
@@ -131,16 +131,21 @@ impl Topics {
 
     /// Notes that a subscription has ended, while others to its topic go on.
     pub fn ended(&mut self, id: SubscriptionId, link: Option<&mut Link>, now: Duration) {
-        let Some(topic) = self.rosters.leave(id) else {
+        if let Some(topic) = self.rosters.leave(id) {
+            self.unobserved(&Key::from(topic), link, now);
+        }
+    }
+
+    /// Notes that a topic that the program has goes on, and no subscription observes it any more.
+    pub fn unobserved(&mut self, key: &Key, link: Option<&mut Link>, now: Duration) {
+        let Some(found) = self.topics.get(key) else {
             return;
         };
-        let key = Key::from(topic);
-        let link = link.filter(|link| link.has("presence"));
-        let state = self.topics.get(&key).map(|found| found.state);
-        let is_there = matches!(state, Some(State::Asked | State::Live));
-        if let Some(link) = link.filter(|_| is_there) {
-            let extra = Extra { asker: None, info: None };
-            self.ask_besides(&key, extra, Some(false), link, now);
+        let is_asked =
+            matches!(found.state, State::Asked | State::Live) && !found.is_to_be_ignored();
+        if let Some(link) = link.filter(|link| is_asked && link.has("presence")) {
+            let extra = Extra { asker: None, info: None, observes: Some(false) };
+            self.ask_besides(key, extra, link, now);
         }
     }
 
@@ -177,7 +182,7 @@ impl Topics {
         for found in self.topics.values_mut() {
             found.state = State::Waiting;
             found.forget_questions();
-            found.is_reported = false;
+            (found.is_granted, found.is_reported) = (false, false);
         }
     }
 
@@ -203,7 +208,8 @@ impl Topics {
             return Verdict::Pending;
         };
         if let Some(extra) = found.answer_extra(joins) {
-            found.say(extra.info);
+            found.grant(extra);
+            found.is_granted = true;
             return if found.is_settled() { Verdict::Settled } else { Verdict::Pending };
         }
         let is_late = joins && found.state == State::Refused;
@@ -266,8 +272,11 @@ impl Topics {
         let is_leaving = found.state == State::Leaving;
         let is_final = !error.is_temporary() || (!is_leaving && is_full && !found.has_been_live);
         if is_final {
-            self.topics.remove(key);
-            self.forget(key);
+            // Else the server has the subscription with one of these: the caller leaves.
+            if found.extras.is_empty() && !found.is_granted {
+                self.topics.remove(key);
+                self.forget(key);
+            }
             let verdict = if is_leaving { Verdict::Settled } else { Verdict::Final };
             return (verdict, was_reported);
         }
@@ -339,7 +348,8 @@ impl Topics {
         if self.retry_at.is_some_and(|at| now >= at) {
             self.retry_at = None;
             let due = |found: &Topic| match found.state {
-                State::Refused => true,
+                // What is asked while a question is open could not be told apart from that in the answers.
+                State::Refused => found.extras.is_empty(),
                 State::Leaving => !found.is_open(),
                 _ => false,
             };
@@ -349,6 +359,13 @@ impl Topics {
                 .filter(|(_, found)| due(found))
                 .map(|(key, found)| (key.clone(), found.state, found.number))
                 .collect();
+            if self
+                .topics
+                .values()
+                .any(|found| found.state == State::Refused && !found.extras.is_empty())
+            {
+                self.retry_later(chance, now);
+            }
             keys.sort_by_key(|(_, _, number)| *number);
             for (key, state, _) in keys {
                 match state {
@@ -387,7 +404,9 @@ impl Topics {
             message = message.number("concurrency", found.concurrency);
         }
         if let Some(topic) = key.as_topic().filter(|_| link.has("presence")) {
-            let observes = self.rosters.is_observed(topic).then_some(true);
+            // Of what was refused for now, the server knows only what it has confirmed besides.
+            let observes = self.rosters.is_observed(topic);
+            let observes = (observes || found.is_granted).then_some(observes);
             message = with_presence(message, found.info.as_ref(), observes);
         }
         if key.group.is_empty() && link.has("history") {
@@ -410,17 +429,10 @@ impl Topics {
     }
 
     /// Asks for something besides, about presence.
-    fn ask_besides(
-        &mut self,
-        key: &Key,
-        extra: Extra,
-        observes: Option<bool>,
-        link: &mut Link,
-        now: Duration,
-    ) {
+    fn ask_besides(&mut self, key: &Key, extra: Extra, link: &mut Link, now: Duration) {
         if let Some(found) = self.topics.get_mut(key) {
             let message = named(link.message("subscribe"), key);
-            let message = with_presence(message, extra.info.as_ref(), observes);
+            let message = with_presence(message, extra.info.as_ref(), extra.observes);
             found.extras.push_back(extra);
             found.answer_by = now + PATIENCE;
             self.send(key, message, true, link, now);

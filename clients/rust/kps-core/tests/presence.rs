@@ -204,6 +204,56 @@ fn a_refusal_of_presence_ends_only_what_has_asked_for_it() {
 }
 
 #[test]
+fn of_several_wishes_the_server_does_in_the_end_what_those_want_that_are_left() {
+    let refusal = |code: &str| {
+        json!({
+            "action": "error", "error": "no", "code": code, "request": "subscribe", "topic": "a",
+        })
+    };
+    let nobody_observes = [json!({"action": "subscribe", "topic": "a", "presence": false})];
+
+    // Refused before the answer to one that has ended: nobody observes.
+    let mut world = World::ready();
+    world.wish("a", Wish::default());
+    world.send(json!({"action": "subscribed", "topic": "a"}));
+    world.wish("a", Wish { observes: true, ..info(json!({"n": 1})) });
+    let second = world.wish("a", observing());
+    world.got.clear();
+    world.session.unsubscribe(second, world.now);
+    assert_eq!(world.take_got(), [json!(null); 0]);
+    world.send(refusal("forbidden"));
+    world.confirm();
+    assert_eq!(world.take_got(), nobody_observes);
+
+    // The first question is refused for good, and the server agrees to another one.
+    let mut world = World::ready();
+    world.wish("a", observing());
+    world.wish("a", info(json!({"n": 1})));
+    world.got.clear();
+    world.send(refusal("forbidden"));
+    assert_eq!(world.take_got(), [json!({"action": "unsubscribe", "topic": "a"})]);
+
+    // It is asked again once what was asked besides has its answer, and tells that nobody observes.
+    let mut world = World::ready();
+    let plain = world.wish("a", Wish::default());
+    let other = world.wish("a", info(json!({"n": 1})));
+    let third = world.wish("a", observing());
+    (world.got, world.events) = (Vec::new(), Vec::new());
+    world.send(refusal("unavailable"));
+    world.wait(2.0);
+    assert_eq!(world.take_got(), [json!(null); 0]);
+    world.send(refusal("forbidden"));
+    world.confirm();
+    world.session.unsubscribe(third, world.now);
+    world.wait(5.0);
+    assert_eq!(world.take_got(), nobody_observes);
+    world.send(json!({"action": "subscribed", "topic": "a"}));
+    let events = world.take_events();
+    let ended = |event: &Event| matches!(event, Event::Subscribed(id, Err(_)) if *id == other);
+    assert!(events.iter().any(ended) && events.contains(&Event::Subscribed(plain, Ok(()))));
+}
+
+#[test]
 fn the_members_are_taken_anew_after_a_reconnect() {
     let mut world = World::ready();
     let id = world.observed();

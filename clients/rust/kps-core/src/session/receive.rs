@@ -74,8 +74,8 @@ impl Session {
                 let message = self.message(String::new(), fields, fields.payload("data"));
                 self.inbox.deliver_direct(message, None);
             }
-            "subscribed" => self.confirmed(fields, true),
-            "unsubscribed" => self.confirmed(fields, false),
+            "subscribed" => self.confirmed(fields, true, now),
+            "unsubscribed" => self.confirmed(fields, false, now),
             "published" => {
                 if let Some(positions) = &mut self.topics.positions {
                     positions.published();
@@ -231,17 +231,23 @@ impl Session {
 
     // -- answers
 
-    fn confirmed(&mut self, fields: &Fields, joins: bool) {
+    fn confirmed(&mut self, fields: &Fields, joins: bool, now: Duration) {
         let key = key_in(fields);
+        let mut is_unwanted = false;
         if joins {
             let told = self.topics.stand(&key, fields);
             self.events.extend(told);
             if let Some((topic, members)) = key.as_topic().zip(fields.object("presence")) {
                 self.topics.rosters.begin(topic, &members);
+                is_unwanted = !self.topics.rosters.is_observed(topic);
             }
         }
         if self.topics.confirmed(&key, joins) == Verdict::Settled {
             self.settled(&key);
+        }
+        if is_unwanted && self.inbox.has(&key) {
+            // Whoever asked for it has ended meanwhile.
+            self.topics.unobserved(&key, self.link.as_mut(), now);
         }
     }
 
@@ -301,7 +307,10 @@ impl Session {
         let (verdict, was_reported) = self.topics.refused(&key, &error, chance, now);
         let error = Error::Server(Box::new(error));
         let is_told = match verdict {
-            Verdict::Final => self.end_subscriptions(&key, &error),
+            Verdict::Final => {
+                self.topics.leave(&key, self.link.as_mut(), now);
+                self.end_subscriptions(&key, &error)
+            }
             Verdict::Extra(asker) => self.end_asker(&key, asker, &error, now),
             Verdict::Settled => {
                 self.settled(&key);
