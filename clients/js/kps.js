@@ -1201,6 +1201,7 @@ class Connection {
     const since = mayHaveMissed ? this.#client._since(key, room) : undefined;
     // While the key is unsettled, the server does not know what earlier subscriptions want.
     const wish = asker && !this.#unsettled.has(key) ? asker._wish : this.#client._wish(key);
+    if (asker === NO_OBSERVER) wish.presence = false;
     return { action, ...fields, since, ...start, ...(fields.group || this.has('presence') ? wish : {}) };
   }
 

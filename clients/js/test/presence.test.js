@@ -395,6 +395,18 @@ describe('a refusal', () => {
     assert.deepEqual(await socket.sent(), [{ action: 'subscribe', topic: 't', presence: false }]);
   });
 
+  test('for now does not hide that nobody observes any more', async () => {
+    const { client, socket, says } = await followed();
+    const observer = client.subscribe('t', nothing, { presence: nothing });
+    says(subscribed(there(1, { me: null })));
+    client.subscribe('t', nothing);
+    client.subscribe('t', nothing, { info: { n: 1 } });
+    says(refusal('unavailable'));
+    await socket.sent();
+    observer.unsubscribe();
+    assert.deepEqual(await socket.sent(), [{ action: 'subscribe', topic: 't', info: { n: 1 }, presence: false }]);
+  });
+
   test('also where the subscription itself was confirmed meanwhile', async () => {
     const { client, socket } = await connected();
     const got = [];
