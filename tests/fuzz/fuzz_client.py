@@ -187,7 +187,8 @@ class Server(FakeServer):
             piece = self.waiting.pop(0)
             if piece:
                 # Any of them may be given back, or end, at once.
-                kept = self._story.published + len(self._story.handles)
+                story = self._story
+                kept = story.published + len(story.handles) + len(story.barriers)
                 with weighed(len(piece), self.link._socket.reader, kept):
                     self.link.receive_data(piece, now)
             else:

@@ -106,7 +106,8 @@ def test_topics_have_the_subscribers_of_all_nodes() -> None:
     for node in NODES:
         session = court.client(node, f"on-{node}")
         court.subscribe(session, "news", Pattern("n**"), InGroup("news", "g"), f"only/{node}")
-        session.subscribe("seen", court.cluster.clock.now, wish=PresenceWish(observes=True))
+        wish, now = PresenceWish(observes=True), court.cluster.clock.now
+        session.subscribe("seen", now, wish=wish, observer=print)
     court.cluster.run()
     for number in range(4):
         court.asker.publish("news", number, court.cluster.clock.now)

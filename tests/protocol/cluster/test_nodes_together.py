@@ -441,7 +441,8 @@ class TestTooSlow:
         for name in ("n2", "n3"):
             observer = cluster[name].client(f"observer-{name}").session
             cluster.run()
-            observer.subscribe("t", cluster.clock.now, wish=PresenceWish(observes=True))
+            wish = PresenceWish(observes=True)
+            observer.subscribe("t", cluster.clock.now, wish=wish, observer=print)
         cluster.run()
         session = node.client("a").session
         cluster.run()
