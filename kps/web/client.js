@@ -1426,7 +1426,7 @@ class Connection {
     // An earlier subscription is over if one has unsubscribed since.
     if (!this.#questions.has(`unsubscribe ${key}`)) this.#client._inForce(key, isLast);
     this.#client._stands(key, standingIn(this.has('history') ? fields : {}));
-    if (isObject(fields.presence)) this.#client._toldMembers(key, fields.presence, true, this.#isToBeIgnored(what));
+    if (isObject(fields.presence) && topicOf(key)) this.#client._toldMembers(key, fields.presence, true, this.#isToBeIgnored(what));
   }
 
   /** Whether the last question about members, if one is open, tells to ignore them. */
