@@ -1422,7 +1422,9 @@ class Connection {
     // An earlier subscription is over if one has unsubscribed since.
     if (!this.#questions.has(`unsubscribe ${key}`)) this.#client._inForce(key, isLast);
     this.#client._stands(key, standingIn(this.has('history') ? fields : {}));
-    if (isObject(fields.presence) && topicOf(key)) this.#client._toldMembers(key, fields.presence, true, this.#isToBeIgnored(what));
+    if (!isObject(fields.presence) || !topicOf(key)) return;
+    if (this.#client._wish(key).presence) this.#client._toldMembers(key, fields.presence, true);
+    else if (!this.#isToBeIgnored(what)) this.#client._unobserved(key); // whoever asked for it has ended meanwhile
   }
 
   /** Whether the last question about members, if one is open, tells to ignore them. */
@@ -2600,13 +2602,9 @@ export class Client {
   }
 
   /** The server tells who is subscribed to a topic, at first and after a reconnect, or what has changed. */
-  _toldMembers(key, fields, isBeginning, isToBeIgnored = true) {
+  _toldMembers(key, fields, isBeginning) {
     const isKnown = this.#members.has(key);
-    if (!this._wish(key).presence) {
-      if (!isToBeIgnored) this.#unobserved(key); // whoever asked for it has ended meanwhile
-      return;
-    }
-    if (!isKnown && !isBeginning) return;
+    if (!this._wish(key).presence || !(isKnown || isBeginning)) return;
     const now = presenceIn(topicOf(key), fields, isKnown ? this.#members.get(key) : new Map());
     this.#members.set(key, now.members && new Map(now.members)); // the program may change its own
     for (const subscription of this.#subscriptions.get(key)) {
@@ -2852,11 +2850,11 @@ export class Client {
       return;
     }
     this.#set(key, others);
-    if (subscription._observer && !this._wish(key).presence) this.#unobserved(key);
+    if (subscription._observer && !this._wish(key).presence) this._unobserved(key);
   }
 
   /** A topic that the program has goes on, and no subscription observes it any more. */
-  #unobserved(key) {
+  _unobserved(key) {
     this.#members.delete(key);
     const isTold = this.connected && this.#connection.has('presence');
     if (isTold) this._ask('subscribe', key, NO_OBSERVER);
@@ -2874,7 +2872,7 @@ export class Client {
     if (others.length) this.#set(key, others);
     else this.#forget(key);
     if (this.#infos.has(key)) this.#infos.set(key, this.#infos.get(key).filter((each) => !isMeant(each)));
-    if (this.#members.has(key) && !this._wish(key).presence) this.#unobserved(key);
+    if (this.#members.has(key) && !this._wish(key).presence) this._unobserved(key);
     for (const subscription of all) if (isMeant(subscription)) subscription._end(error);
   }
 

@@ -85,12 +85,16 @@ class MembersOfTopics:
             question.presence = read_presence(topic, fields)
             self._asking.passed(name)
 
-    def confirmed(self, topic: str, fields: Fields) -> None:
-        """Take the members at the beginning of a subscription that observes, on this connection."""
+    def confirmed(self, topic: str, fields: Fields) -> bool:
+        """Take the members at the beginning of a subscription that observes, on this connection.
+
+        Return whether the program still observes.
+        """
         if not self._is_observed(topic):
-            return
+            return False
         self._known.setdefault(topic, Presence(topic, {}, 0, None))
         self._follow(topic, fields)
+        return True
 
     def _follow(self, topic: str, fields: Fields) -> None:
         before = self._known[topic]

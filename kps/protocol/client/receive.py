@@ -227,17 +227,15 @@ class Receiver:
         if joins and (told := self._topics.stand(key, read_standing(fields))) is not None:
             self._state.events.append(told)
         members = fields.get("presence")
-        is_told = False
+        is_unwanted = False
         if joins and isinstance(key, str) and type(members) is dict:
-            is_told = True
-            self.members.confirmed(key, members)
+            is_unwanted = not self.members.confirmed(key, members)
         if self._topics.confirmed(key, joins=joins) in (Verdict.SETTLED, Verdict.EXTRA):
             unconfirmed = unconfirmed_in(fields)
             for mailbox in self._subscriptions.mailboxes(key):
                 mailbox.unconfirmed = unconfirmed
             self._state.events.append(SubscriptionConfirmed(key))
-        subscriptions = self._subscriptions
-        if is_told and subscriptions.mailboxes(key) and not subscriptions.is_observed(key):
+        if is_unwanted and self._subscriptions.mailboxes(key):
             self._topics.ignore_members(key)  # whoever asked for it has ended meanwhile
 
     def _publications(self, link: ClientLink, fields: Fields, size: int) -> None:

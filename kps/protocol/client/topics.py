@@ -101,7 +101,7 @@ class Topics:
         ) and wish != NO_WISH
         asks = is_new or is_extra
         most = max(self._state.config.limits.queue_bytes, _LEAST)
-        wants_more = is_new or wish.observes is not False  # to want less is never refused
+        wants_more = is_new or wish.observes is not False  # to want less is never refused here
         if asks and wants_more and self._state.ready and self._open >= most:
             raise QueueFull("too many questions about topics wait for the server's answers")
         if found is None:
@@ -123,8 +123,9 @@ class Topics:
     def ignore_members(self, key: Key) -> None:
         """Tell the server that the program does not observe a topic any more, unless it is told."""
         found = self._topics.get(key)
-        is_told = found is not None and found.is_to_be_ignored
-        if not is_told and self._state.ready and self._state.has_feature(PRESENCE):
+        if found is not None and found.is_to_be_ignored:
+            return
+        if self._state.ready and self._state.has_feature(PRESENCE):
             self.want(key, None, PresenceWish(None, False))
 
     def awaits_past(self, topic: str) -> bool:

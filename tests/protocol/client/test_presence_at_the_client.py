@@ -383,7 +383,6 @@ class TestRefused:
         ]
         assert isinstance(mailbox.error, ServerError)
         assert client.session.subscriptions.keys == []
-        assert client.session.members._known == {}
         assert len(client.session.topics) == 0
 
     def test_what_another_one_adds(self) -> None:
@@ -418,7 +417,6 @@ class TestRefused:
         assert server.take() == [{"action": "unsubscribe", "topic": "room"}]
         server.send({"action": "unsubscribed", "topic": "room"})
         assert len(client.session.topics) == 0
-        assert client.session.members._known == {}
 
     def test_what_was_said_before_it_and_behind_it_remains(self) -> None:
         client, server = online()

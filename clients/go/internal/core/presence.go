@@ -51,10 +51,10 @@ func (p *presences) received(m *incoming) {
 	}
 }
 
-// confirmed takes the members at the beginning of a subscription that observes.
-func (p *presences) confirmed(topic string, object []byte) {
+// confirmed takes the members at the beginning of a subscription that observes. It tells whether one still does.
+func (p *presences) confirmed(topic string, object []byte) bool {
 	if !anyObserves(p.session.subs.byKey[Key{Topic: topic}]) {
-		return
+		return false
 	}
 	var m incoming
 	for name, value := range members(object) {
@@ -71,6 +71,7 @@ func (p *presences) confirmed(topic string, object []byte) {
 		p.known[topic] = &Presence{Topic: topic, Members: map[string][]byte{}}
 	}
 	p.follow(topic, &m)
+	return true
 }
 
 // knows tells whether the server has told who is subscribed. It goes on until the client does not want it.

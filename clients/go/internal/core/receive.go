@@ -233,21 +233,20 @@ func (s *Session) deliverToMember(m *incoming, payloads [][]byte) {
 // -- answers about topics
 
 func (s *Session) confirmed(m *incoming) {
-	key, joins, isTold := m.key(), m.action == "subscribed", false
+	key, joins, isUnwanted := m.key(), m.action == "subscribed", false
 	if joins {
 		if s.link.level > 1 {
 			s.topics.stand(key, readStanding(m))
 		}
 		if key.isTopic() && len(m.presence) > 0 && m.presence[0] == '{' {
-			isTold = true
-			s.presences.confirmed(key.Topic, m.presence)
+			isUnwanted = !s.presences.confirmed(key.Topic, m.presence)
 		}
 	}
 	switch s.topics.confirmed(key, joins) {
 	case verdictSettled, verdictExtra:
 		s.wake(key)
 	}
-	if subs := s.subs.byKey[key]; isTold && len(subs) > 0 && !anyObserves(subs) {
+	if isUnwanted && len(s.subs.byKey[key]) > 0 {
 		s.unobserved(key) // whoever asked for it has ended meanwhile
 	}
 }

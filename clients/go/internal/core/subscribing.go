@@ -101,7 +101,7 @@ func (s *Session) unobserved(key Key) {
 		return
 	}
 	if s.isReady() && s.features&Presences != 0 {
-		// It is not refused, as it wants less.
+		// It is not refused here, as it wants less.
 		_, _ = s.topics.want(key, nil, wish{observes: ignores}, 1)
 	}
 }

@@ -108,13 +108,12 @@ impl Session {
         let ended = asker.and_then(refuse);
         if let Some((id, is_awaited)) = ended {
             self.subscription_ended(id, is_awaited, error);
+            let was_told = self.topics.rosters.is_told(key);
+            let is_unobserved = self.topics.rosters.leave(id).is_some();
             if !self.inbox.has(key) {
-                self.topics.rosters.leave(id);
                 self.topics.leave(key, self.link.as_mut(), now);
-            } else if self.topics.rosters.is_told(key) {
-                self.topics.ended(id, self.link.as_mut(), now);
-            } else {
-                self.topics.rosters.leave(id);
+            } else if was_told && is_unobserved {
+                self.topics.unobserved(key, self.link.as_mut(), now);
             }
         }
         if self.topics.is_settled(key) {
