@@ -327,15 +327,16 @@ def test_what_is_left_out(
 
 
 @contextmanager
-def odd_server(answer: bytes) -> Iterator[Callable[[], SocketTarget]]:
-    """A server that answers one request with what a test says."""
+def odd_server(*answers: bytes) -> Iterator[Callable[[], SocketTarget]]:
+    """A server that answers what one client sends with what a test says."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def run() -> None:
             connection, _ = listener.accept()
             with connection:
-                connection.recv(2**16)
-                connection.sendall(answer)
+                for answer in answers:
+                    connection.recv(2**16)
+                    connection.sendall(answer)
 
         thread = threading.Thread(target=run)
         thread.start()
@@ -366,6 +367,15 @@ def test_a_server_that_does_not_let_us_in(answer: bytes, complaint: str) -> None
     with odd_server(answer) as new_target:
         with pytest.raises(Unreachable, match=re.escape(complaint)):
             find_out(new_target())
+
+
+def test_the_end_of_a_connection_comes_with_the_answer_to_a_mark() -> None:
+    answered = frames.frame(frames.TEXT, b'{"error":"unknown action: mark-0"}')
+    with odd_server(SWITCH, answered + frames.close_frame(4001)) as new_target:
+        target = new_target()
+        target.open("a")
+        assert target.receive("a", 1) == [4001]
+        target.end()
 
 
 def test_no_server() -> None:

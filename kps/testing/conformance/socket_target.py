@@ -186,17 +186,17 @@ class _Client:
         if not self.is_over:
             self.send(frame(TEXT, json.dumps({"action": mark}).encode(), masked=True))
         ends = time.monotonic() + self._patience
-        known = 0
         while not self.is_over:
-            # On level 2 others may have come in one array with it, also behind it.
+            if time.monotonic() > ends:
+                raise VectorFailure("the server does not answer an action that it does not know")
+            known = len(self.inbox)
+            self.take(ends - time.monotonic())
+            # Others may have come with it, also behind it: on level 2 in one array, and on both
+            # levels the end of the connection.
             for position in range(known, len(self.inbox)):
                 if f'"unknown action: {mark}"' in str(self.inbox[position]):
                     del self.inbox[position]
                     return
-            known = len(self.inbox)
-            if time.monotonic() > ends:
-                raise VectorFailure("the server does not answer an action that it does not know")
-            self.take(ends - time.monotonic())
 
     def close(self) -> None:
         """Close in an orderly way, and wait for the end of it."""
