@@ -1,9 +1,8 @@
 """Ports for tests that need one by its number: to listen there later, or again."""
 
+import atexit
 import socket
 import sys
-
-_keepers: list[socket.socket] = []
 
 
 def kept_port() -> int:
@@ -19,7 +18,7 @@ def kept_port() -> int:
     keeper.bind(("127.0.0.1", 0))
     port: int = keeper.getsockname()[1]
     if sys.platform == "linux":
-        _keepers.append(keeper)
+        atexit.register(keeper.close)
     else:
         keeper.close()
     return port
