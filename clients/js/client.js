@@ -1428,7 +1428,8 @@ class Connection {
     this.#client._stands(key, standingIn(this.has('history') ? fields : {}));
     if (!isObject(fields.presence) || !topicOf(key)) return;
     if (this.#client._wish(key).presence) this.#client._toldMembers(key, fields.presence, true);
-    else if (!this.#isToBeIgnored(what)) this.#client._unobserved(key); // whoever asked for it has ended meanwhile
+    // Whoever asked for them has ended meanwhile; or has just ended all, when told that messages are lost.
+    else if (this.#isWanted(action, key) && !this.#isToBeIgnored(what)) this.#client._unobserved(key);
   }
 
   /** Whether the last question about members, if one is open, tells to ignore them. */

@@ -286,6 +286,15 @@ describe('after a reconnect', () => {
     ]);
   });
 
+  test('who unsubscribes when told that messages are lost leaves nothing at the server', async () => {
+    const { client, says, sent, comeBack } = await followed(LEVEL_2, { onLost: () => client.unsubscribe('t') });
+    client.subscribe('t', nothing, { presence: nothing });
+    says({ ...subscribed(there(1, { me: undefined })), epoch: 'e', offset: 4, coming: 0 });
+    await comeBack();
+    says({ ...subscribed(there(1, { me: undefined })), epoch: 'f', offset: 0, coming: 0, recovered: false });
+    assert.deepEqual(await sent(), [{ action: 'unsubscribe', topic: 't' }]);
+  });
+
   test('a server that lacks it: the subscriptions go on, and the program is told', async () => {
     mock.method(Math, 'random', () => 0);
     const { client, says, sent, comeBack, errors } = await followed();
