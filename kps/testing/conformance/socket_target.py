@@ -191,8 +191,8 @@ class _Client:
                 raise VectorFailure("the server does not answer an action that it does not know")
             known = len(self.inbox)
             self.take(ends - time.monotonic())
-            # Others may have come with it, also behind it: on level 2 in one array, and on both
-            # levels the end of the connection.
+            # More may have come with the answer, also behind it: other messages (on level 2 in one
+            # array), or the end of the connection.
             for position in range(known, len(self.inbox)):
                 if f'"unknown action: {mark}"' in str(self.inbox[position]):
                     del self.inbox[position]
